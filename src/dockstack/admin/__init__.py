@@ -1,0 +1,1 @@
+"""How the outside asks a running daemon how it is."""

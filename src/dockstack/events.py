@@ -1,0 +1,70 @@
+"""What happened, as data. The log, the metrics and the status page subscribe; nobody who emits knows them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened; its text is a full sentence for an operator."""
+
+    level: ClassVar[int] = logging.INFO
+
+    def __str__(self) -> str:  # pragma: no cover - each event says its own sentence
+        raise NotImplementedError
+
+
+Emit = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Note(Event):
+    """A plain sentence about one thing that went as it should."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Warn(Event):
+    """A plain sentence about one thing that an operator should look at; the program goes on."""
+
+    level: ClassVar[int] = logging.WARNING
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Retrying(Event):
+    """An expected failure that is tried again after `pause` seconds."""
+
+    level: ClassVar[int] = logging.WARNING
+    what: str
+    error: str
+    pause: float
+
+    def __str__(self) -> str:
+        return f"{self.what} failed: {self.error}; trying again in {self.pause:.2f} s"
+
+
+def to_log(event: Event) -> None:
+    """The subscriber that writes each event to the program's log."""
+    logging.getLogger("dockstack").log(event.level, "%s", event)
+
+
+def fan_out(*subscribers: Emit) -> Emit:
+    """One emitter that tells all subscribers, in order."""
+
+    def emit(event: Event) -> None:
+        for subscriber in subscribers:
+            subscriber(event)
+
+    return emit

@@ -1,0 +1,72 @@
+"""The nouns that every stage shares: an address, an announced copy of a service, and the picture of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Address:
+    """A host (name or IP literal, without brackets) and a TCP port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One announced copy of a service.
+
+    `port` keeps the type that the registry has (nerve writes a quoted port as text). `labels` is the compact JSON text
+    of the labels map: as text, `1`, `true` and `"1"` stay three different values and the owner's order is kept.
+    `id` is the number that the registry gave (ZooKeeper's sequence, etcd's create revision).
+    """
+
+    host: str
+    port: int | str
+    name: str | None = None
+    id: int | None = None
+    weight: int | float | str | None = None
+    haproxy_server_options: str | None = None
+    labels: str | None = None
+
+    @property
+    def address(self) -> Address:
+        """The host and the port as a number; raises ValueError where the port is no number."""
+        return Address(self.host, int(self.port))
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a service's clients can be given now: its instances, in a stable order."""
+
+    instances: tuple[Instance, ...]
+
+
+_EMPTY: Mapping[str, Entry] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """The immutable picture of the world: service name → entry. A service that is not in it was never heard of."""
+
+    entries: Mapping[str, Entry] = field(default=_EMPTY)
+
+    def with_entry(self, service: str, entry: Entry) -> Catalog:
+        """A catalog in which `service` has this entry; the other entries are the same objects."""
+        return Catalog(MappingProxyType({**self.entries, service: entry}))
+
+    def without(self, services: frozenset[str]) -> Catalog:
+        """A catalog that has never heard of these services."""
+        return Catalog(MappingProxyType({k: v for k, v in self.entries.items() if k not in services}))
+
+    def changed_since(self, before: Catalog) -> tuple[str, ...]:
+        """Names of the services whose entry is new, different or gone, in this catalog's order, the gone ones last."""
+        changed = [name for name, entry in self.entries.items() if before.entries.get(name) is not entry]
+        changed = [name for name in changed if before.entries.get(name) != self.entries[name]]
+        return (*changed, *(name for name in before.entries if name not in self.entries))

@@ -1,0 +1,1 @@
+"""The registrar: check → judge → report, for each service."""

@@ -1,0 +1,24 @@
+"""When to act again, as numbers: growing jittered pauses after failures, fixed beats for checks. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+
+def pauses(cap: float, uniform: Callable[[], float], first: float = 0.05) -> Iterator[float]:
+    """Seconds to wait before each retry, for ever: nothing, then about `first`, doubling up to `cap`.
+
+    Each is jittered to 50-100 % of its size by `uniform`, which returns numbers from 0 to 1, so that a fleet that lost
+    its registry together does not come back in step.
+    """
+    yield 0.0
+    size = min(first, cap)
+    while True:
+        yield size * (0.5 + 0.5 * uniform())
+        size = min(size * 2, cap)
+
+
+def next_beat(start: float, interval: float, now: float) -> float:
+    """The first moment after `now` on the grid `start + n * interval`: a slow round skips beats, it never drifts."""
+    return start + (math.floor((now - start) / interval) + 1) * interval

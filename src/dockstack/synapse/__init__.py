@@ -1,0 +1,1 @@
+"""The watcher: watch → select → outputs."""

@@ -1,0 +1,1 @@
+"""The HAProxy output: place → render → plan → apply."""

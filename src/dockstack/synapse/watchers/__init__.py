@@ -1,0 +1,1 @@
+"""What follows one discovery source for one service, one file per method."""

@@ -48,14 +48,11 @@ class Entry:
     instances: tuple[Instance, ...]
 
 
-_EMPTY: Mapping[str, Entry] = MappingProxyType({})
-
-
 @dataclass(frozen=True, slots=True)
 class Catalog:
     """The immutable picture of the world: service name → entry. A service that is not in it was never heard of."""
 
-    entries: Mapping[str, Entry] = field(default=_EMPTY)
+    entries: Mapping[str, Entry] = field(default_factory=lambda: MappingProxyType({}))
 
     def with_entry(self, service: str, entry: Entry) -> Catalog:
         """A catalog in which `service` has this entry; the other entries are the same objects."""
@@ -67,6 +64,7 @@ class Catalog:
 
     def changed_since(self, before: Catalog) -> tuple[str, ...]:
         """Names of the services whose entry is new, different or gone, in this catalog's order, the gone ones last."""
-        changed = [name for name, entry in self.entries.items() if before.entries.get(name) is not entry]
-        changed = [name for name in changed if before.entries.get(name) != self.entries[name]]
-        return (*changed, *(name for name in before.entries if name not in self.entries))
+        old = before.entries
+        moved = [name for name, entry in self.entries.items() if old.get(name) is not entry]
+        changed = [name for name in moved if old.get(name) != self.entries[name]]
+        return (*changed, *(name for name in old if name not in self.entries))

@@ -65,15 +65,12 @@ class Stanza:
     backend: Backend
 
 
-_NO_STANZAS: Mapping[str, Stanza] = MappingProxyType({})
-
-
 @dataclass(frozen=True, slots=True)
 class Document:
     """The whole file: the sections before the services, a stanza per service in order, the sections behind them."""
 
     head: tuple[Section, ...] = ()
-    stanzas: Mapping[str, Stanza] = field(default=_NO_STANZAS)
+    stanzas: Mapping[str, Stanza] = field(default_factory=lambda: MappingProxyType({}))
     tail: tuple[Section, ...] = ()
 
     def with_stanzas(self, *stanzas: Stanza) -> Document:
@@ -106,14 +103,11 @@ class RunningServer:
     known: bool = True
 
 
-_NO_SERVERS: Mapping[str, RunningServer] = MappingProxyType({})
-
-
 @dataclass(frozen=True, slots=True)
 class RunningBackend:
     """A backend in the running process: server name → server, those in maintenance included."""
 
-    servers: Mapping[str, RunningServer] = field(default=_NO_SERVERS)
+    servers: Mapping[str, RunningServer] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,19 +128,19 @@ class Capabilities:
 
 
 _NEVER_ON_ADD = frozenset(
-    "resolvers init-addr resolve-prefer resolve-opts resolve-net redir namespace stick non-stick tcp-ut socks4"
-    " log-proto no-check max-reuse enabled".split()
+    {"resolvers", "init-addr", "resolve-prefer", "resolve-opts", "resolve-net", "redir", "namespace", "stick"}
+    | {"non-stick", "tcp-ut", "socks4", "log-proto", "no-check", "max-reuse", "enabled"}
 )
-_SINCE: tuple[tuple[tuple[int, int], str], ...] = (
-    ((2, 8), "cookie shard"),
-    ((3, 0), "guid hash-key set-proxy-v2-tlv-fmt"),
-    ((3, 2), "init-state strict-maxconn idle-ping check-reuse-pool check-pool-conn-name"),
+_SINCE = (
+    ((2, 8), frozenset({"cookie", "shard"})),
+    ((3, 0), frozenset({"guid", "hash-key", "set-proxy-v2-tlv-fmt"})),
+    ((3, 2), frozenset({"init-state", "strict-maxconn", "idle-ping", "check-reuse-pool", "check-pool-conn-name"})),
 )
 
 
 def capabilities(version: tuple[int, int]) -> Capabilities:
     """What `version` (major, minor) can do; measured on 2.6, 2.8, 3.0, 3.2 and 3.4, others go by the nearest below."""
-    newer = frozenset(word for since, words in _SINCE if version < since for word in words.split())
+    newer = frozenset(word for since, words in _SINCE if version < since for word in words)
     return Capabilities(
         version=version,
         can_delete=version >= (2, 8),
@@ -155,9 +149,6 @@ def capabilities(version: tuple[int, int]) -> Capabilities:
         reload_answers=version >= (2, 7),
         refused=_NEVER_ON_ADD | newer,
     )
-
-
-_NO_BACKENDS: Mapping[str, RunningBackend] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +161,7 @@ class Running:
 
     capabilities: Capabilities
     loaded: Document | None = None
-    backends: Mapping[str, RunningBackend] = field(default=_NO_BACKENDS)
+    backends: Mapping[str, RunningBackend] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,143 @@
+"""One `server` line, read and written, and what its options mean. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dockstack.model import Address
+from dockstack.synapse.haproxy.model import Server
+from dockstack.synapse.haproxy.words import settings, split, without
+
+MAX_WEIGHT = 256
+
+
+def is_address(host: str) -> bool:
+    """Whether a host is an IPv4 or IPv6 literal."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def address(text: str) -> Address:
+    """`HOST:PORT` or `[HOST]:PORT` as an address. Raises ValueError."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdigit():
+        raise ValueError(f"`{text}` has no port")
+    return Address(host.removeprefix("[").removesuffix("]"), int(port))
+
+
+def make(name: str, where: Address, words: Sequence[str]) -> Server:
+    """The server that these words behind the address describe, in the one form that a file and a plan share."""
+    rest = list(words)
+    number = cookie = weight = None
+    while len(rest) > 1 and rest[0] == "id" and rest[1].isdigit():
+        number, rest = int(rest[1]), rest[2:]
+    if len(rest) > 1 and rest[0] == "cookie":
+        cookie, rest = rest[1], rest[2:]
+    found = list(settings(rest))
+    disabled = bool(found) and found[-1] == ("disabled",)
+    if disabled:
+        found.pop()
+    if found and found[-1][0] == "weight" and found[-1][-1].isdigit():
+        weight = int(found.pop()[1])
+    options = " ".join(" ".join(one) for one in found)
+    named = named_id(options)
+    return Server(name, where, number if named is None else named, cookie, options, weight, disabled)
+
+
+def named_id(options: str) -> int | None:
+    """The `id N` among server options; the last one counts."""
+    if "id " not in options:
+        return None
+    ids = [int(one[1]) for one in settings(split(options)) if one[0] == "id" and one[-1].isdigit()]
+    return ids[-1] if ids else None
+
+
+def read(line: str) -> Server:
+    """A `server NAME ADDRESS …` line as a server. Raises ValueError."""
+    words = split(line)
+    if len(words) < 3 or words[0] != "server":
+        raise ValueError(f"`{line}` is no server line")
+    return make(words[1], address(words[2]), words[3:])
+
+
+def write(server: Server) -> str:
+    """The server's line, without indentation."""
+    return f"server {server.name} {server.address}{arguments(server)}"
+
+
+def arguments(server: Server) -> str:
+    """What stands behind the address, each word after a space."""
+    return "".join(
+        (
+            f" id {server.id}" if server.id is not None and named_id(server.options) is None else "",
+            f" cookie {server.cookie}" if server.cookie is not None else "",
+            f" {server.options}" if server.options else "",
+            f" weight {server.weight}" if server.weight is not None else "",
+            " disabled" if server.disabled else "",
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What a server's options, behind those that it inherits from `default-server`, come to."""
+
+    checked: bool
+    agent: bool
+    cuts_sessions: bool
+    keywords: frozenset[str]
+
+
+def meaning(server: Server, inherited: str) -> Meaning:
+    """What the options come to; a later word overrules an earlier one."""
+    found = list(settings(split(f"{inherited} {server.options}")))
+    last = {one[0]: one[-1] for one in found}
+    switches = [one[0] for one in found if one[0] in ("check", "no-check", "agent-check", "no-agent-check")]
+    checks = [word for word in switches if word.endswith("no-check") or word == "check"]
+    agents = [word for word in switches if "agent" in word]
+    return Meaning(
+        checked=checks[-1:] == ["check"],
+        agent=agents[-1:] == ["agent-check"],
+        cuts_sessions=last.get("on-marked-down") == "shutdown-sessions",
+        keywords=frozenset(last),
+    )
+
+
+def weight(server: Server, inherited: str) -> int:
+    """The weight that the line gives the server; HAProxy's own default is 1."""
+    if server.weight is not None:
+        return server.weight
+    if "weight" not in inherited and "weight" not in server.options:
+        return 1
+    given = [one[1] for one in settings(split(f"{inherited} {server.options}")) if one[0] == "weight" and len(one) > 1]
+    digits = "".join(char for char in (given or ["1"])[-1] if char.isdigit())
+    return int(digits or 1)
+
+
+def is_disabled(server: Server) -> bool:
+    """Whether the line keeps the server out of service."""
+    if server.disabled or "disabled" not in server.options:
+        return server.disabled
+    return any(one[0] == "disabled" for one in settings(split(server.options)))
+
+
+def same_but_weight(one: Server, other: Server) -> bool:
+    """Whether two lines describe the same server but for its weight and whether it is disabled.
+
+    A server for which no id is wanted is the same under any id.
+    """
+    return (
+        one.address == other.address
+        and one.cookie == other.cookie
+        and (one.id == other.id or one.id is None or other.id is None)
+        and (one.options == other.options or _plain(one.options) == _plain(other.options))
+    )
+
+
+def _plain(options: str) -> str:
+    return without(options, "weight", "disabled", "enabled")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from dockstack.model import Instance
 from dockstack.registry import NodeKind, Registration
-from dockstack.registry.codec import NerveDecoder, ServersetDecoder, compact, encode, node_prefix, sequence_of
+from dockstack.registry.codec import Decoding, NerveDecoder, ServersetDecoder, compact, encode, node_prefix, sequence_of
 
 NERVE = NerveDecoder()
 HOSTS = st.one_of(st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,30}", fullmatch=True), st.ip_addresses().map(str))
@@ -120,7 +120,8 @@ def test_compact_json_is_json(value: object) -> None:
     ("value", "text"),
     [
         (1.0, "1.0"), (1e15, "1000000000000000.0"), (1e16, "1.0e+16"), (1.5e300, "1.5e+300"), (1e-5, "1.0e-05"),
-        (0.0001, "0.0001"), (-0.0, "-0.0"), ({1: 2, False: None}, '{"1":2,"false":null}'), (("a", [1, {}]), '["a",[1,{}]]'),
+        (0.0001, "0.0001"), (-0.0, "-0.0"), ({1: 2, False: None}, '{"1":2,"false":null}'),
+        (("a", [1, {}]), '["a",[1,{}]]'),
         ("\x7f\u2028/\x01\n", '"\x7f\u2028/\\u0001\\n"'),
     ],
 )  # fmt: skip
@@ -351,6 +352,24 @@ def test_a_serverset_member_is_read(endpoint: str | None, extra: dict[str, objec
 def test_a_member_without_the_endpoint_is_refused(endpoint: str | None, member: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         ServersetDecoder(endpoint).from_data("member_0000000001", json.dumps(member).encode())
+
+
+def test_a_bad_node_is_skipped_by_name_and_the_rest_is_served() -> None:
+    nodes = {"b_0000000002": nerve(), "a_0000000001": nerve(port=99999), "c_": nerve(host="x"), "base64_zz": b"junk"}
+    read = Decoding("/p", NERVE).snapshot(nodes, b"data", ("/p/d: a directory",))
+    assert read.instances == (Instance("10.0.0.1", 80, None, 2), Instance("x", 80))
+    assert read.data == b"data"
+    assert [problem.partition(":")[0] for problem in read.problems] == ["/p/d", "/p/a_0000000001", "/p/base64_zz"]
+    assert "99999" in read.problems[1]
+
+
+def test_a_node_is_decoded_again_only_when_its_data_is_new() -> None:
+    decoding = Decoding("/p", NERVE)
+    first, same, gone = (decoding.snapshot(nodes) for nodes in ({"a": nerve()}, {"a": nerve()}, {}))
+    assert same.instances[0] is first.instances[0]
+    assert gone.instances == ()
+    changed = decoding.snapshot({"a": nerve(port=81)})
+    assert changed.instances == (Instance("10.0.0.1", 81),)
 
 
 def test_decoders_that_decode_alike_are_equal() -> None:

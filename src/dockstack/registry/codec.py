@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dockstack.model import Instance
-from dockstack.registry import Registration
-from dockstack.registry.url import is_host
+from dockstack.registry import Decoder, Registration, Snapshot
+from dockstack.registry.url import fold, is_host
 
 _LONGEST_ENCODED_NAME = 65_536
 _SEQUENCE = re.compile(r"_([0-9]{1,20})\Z")
@@ -67,6 +67,34 @@ class ServersetDecoder:
         if not isinstance(endpoint, dict):
             raise ValueError(f"the serverset member has no {what}")
         return _instance(endpoint, fields, fields.get("shard"), number)
+
+
+class Decoding:
+    """Turns the nodes of one path into snapshots, and decodes a node again only when its data is new."""
+
+    def __init__(self, path: str, decoder: Decoder) -> None:
+        self._path = path
+        self._decoder = decoder
+        self._known: dict[str, tuple[bytes, Instance | str]] = {}
+
+    def snapshot(self, nodes: Mapping[str, bytes], data: bytes = b"", problems: tuple[str, ...] = ()) -> Snapshot:
+        """What is in the nodes (name → data), by name; a bad one is named in the problems, behind the given ones."""
+        known = {name: self._decoded(name, nodes[name]) for name in sorted(nodes)}
+        self._known = known
+        return Snapshot(
+            instances=tuple(item for _, item in known.values() if isinstance(item, Instance)),
+            data=data,
+            problems=(*problems, *(item for _, item in known.values() if isinstance(item, str))),
+        )
+
+    def _decoded(self, name: str, data: bytes) -> tuple[bytes, Instance | str]:
+        before = self._known.get(name)
+        if before is not None and before[0] == data:
+            return before
+        try:
+            return data, self._decoder.from_name(name) or self._decoder.from_data(name, data)
+        except ValueError as error:
+            return data, f"{fold(self._path)}/{name}: {error}"
 
 
 def sequence_of(name: str) -> int | None:

@@ -1,0 +1,79 @@
+"""One registry session per locator, shared by all services of the process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from types import TracebackType
+from typing import Self
+
+from dockstack.events import Emit
+from dockstack.registry import Locator, Registry, open_registry
+from dockstack.runtime.scope import servants
+
+Open = Callable[[Locator, Emit], AbstractAsyncContextManager[Registry]]
+
+CLOSING = 5.0
+"""Seconds that all sessions together may take to close; then they are cut off."""
+
+
+class Pool:
+    """Opens each registry at its first use and closes all when the context ends.
+
+    A session lives in a task of its own from its opening to its closing. One that fails by a bug ends the context.
+    """
+
+    def __init__(self, emit: Emit, open_one: Open = open_registry, closing: float = CLOSING) -> None:
+        self._emit = emit
+        self._open = open_one
+        self._closing = closing
+        self._stack = AsyncExitStack()
+        self._tasks: asyncio.TaskGroup
+        self._end = asyncio.Event()
+        self._sessions: dict[Locator, asyncio.Task[None]] = {}
+        self._registries: dict[Locator, asyncio.Future[Registry]] = {}
+
+    async def get(self, locator: Locator) -> Registry:
+        """The session for this locator: equal locators give the same one. Raises what its opening raises."""
+        ready = self._registries.get(locator)
+        if ready is None:
+            ready = self._registries[locator] = asyncio.get_running_loop().create_future()
+            self._sessions[locator] = self._tasks.create_task(self._keep(locator, ready))
+        return await asyncio.shield(ready)
+
+    def states(self) -> Mapping[str, str]:
+        """Each registry's state in one line, by the locator's text (which has no password)."""
+        return {
+            str(locator): ready.result().state if ready.done() and not ready.cancelled() else "opening"
+            for locator, ready in self._registries.items()
+        }
+
+    async def _keep(self, locator: Locator, ready: asyncio.Future[Registry]) -> None:
+        try:
+            async with self._open(locator, self._emit) as registry:
+                ready.set_result(registry)
+                await self._end.wait()
+        except Exception as error:
+            if ready.done():
+                raise
+            del self._registries[locator]
+            ready.set_exception(error)
+            ready.exception()  # whoever asked may be gone
+        finally:
+            ready.cancel()
+
+    async def __aenter__(self) -> Self:
+        self._tasks = await self._stack.enter_async_context(servants())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        self._end.set()
+        try:
+            if self._sessions:
+                await asyncio.wait(self._sessions.values(), timeout=self._closing)
+        finally:
+            ended = await self._stack.__aexit__(kind, error, trace)
+        return bool(ended)

@@ -13,6 +13,10 @@ class RegistryUnavailable(DockStackError):
     """The registry could not be asked. Nothing is known: this is never the same as an empty answer."""
 
 
+class HaproxyUnavailable(DockStackError):
+    """HAProxy could not be started or asked, or did not answer in time. What it runs is not known."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One fault in what the user wrote: where (file and line, or option, and the path in it) and what to do."""

@@ -1,0 +1,61 @@
+"""Has HAProxy, or the user's command, look at a file before it is loaded; returns HAProxy's own lines."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+_MOST = 1 << 20
+"""Bytes of output that are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What came of it: accepted or not, and the lines that were said."""
+
+    accepted: bool
+    lines: tuple[str, ...] = ()
+
+    @property
+    def alerts(self) -> tuple[str, ...]:
+        """The lines that say why, without notices; all lines when none is marked as an alert."""
+        alerts = tuple(line for line in self.lines if "[ALERT]" in line)
+        return alerts or self.lines
+
+
+async def check_file(binary: Path, file: Path, limit: float) -> Checked:
+    """`haproxy -c -f FILE`. A check that cannot be run or is not done after `limit` seconds counts as refused."""
+    return await _run((str(binary), "-c", "-f", str(file)), limit)
+
+
+async def shell(command: str, limit: float) -> Checked:
+    """A command of the user's, by /bin/sh; exit status 0 within `limit` seconds is a success."""
+    return await _run(("/bin/sh", "-c", command), limit)
+
+
+async def _run(arguments: tuple[str, ...], limit: float) -> Checked:
+    # A file and no pipe: a daemon that the command leaves behind would hold the pipe open.
+    with tempfile.TemporaryFile() as said:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *arguments, stdin=asyncio.subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True
+            )
+        except OSError as error:
+            return Checked(False, (f"{arguments[0]} cannot be run: {error.strerror}",))
+        try:
+            async with asyncio.timeout(limit):
+                status = await process.wait()
+        except TimeoutError:
+            return Checked(False, (*_lines(said), f"{' '.join(arguments)} was not done after {limit:g} s"))
+        finally:
+            if process.returncode is None:
+                process.kill()
+        return Checked(status == 0, _lines(said))
+
+
+def _lines(said: IO[bytes]) -> tuple[str, ...]:
+    said.seek(0)
+    return tuple(line for line in said.read(_MOST).decode(errors="replace").splitlines() if line.strip())

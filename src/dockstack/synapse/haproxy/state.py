@@ -1,0 +1,79 @@
+"""What `show servers state` says, as values: the only read-back of servers that is cheap at any size. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dockstack.model import Address
+from dockstack.synapse.haproxy.model import Admin
+
+_MAINT = 0x01 | 0x02 | 0x20
+"""Forced, inherited by tracking, resolver failed. 0x04 only says that the file had `disabled`: it stays for ever."""
+
+_DRAIN = 0x08 | 0x10
+"""Forced and inherited draining."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerState:
+    """One server of the running process. `address` is None for a server without one (a name not resolved).
+
+    `operating`: it takes traffic as far as its health goes. `weight` is the one in force, as the user wrote it.
+    """
+
+    name: str
+    id: int
+    address: Address | None
+    admin: Admin
+    operating: bool
+    weight: int
+
+
+def parse_servers_state(text: str) -> Mapping[str, Mapping[str, ServerState]]:
+    """The servers by backend and name. Raises ValueError when it is not the table in its version 1.
+
+    A backend without servers does not appear. The columns are found by their titles, as they grow with versions.
+    """
+    lines = text.strip().splitlines()
+    if len(lines) < 2 or lines[0].strip() != "1" or not lines[1].startswith("# "):
+        raise ValueError(f"no table of servers in version 1: {text[:80]!r}")
+    column = {title: index for index, title in enumerate(lines[1][2:].split())}
+    try:
+        backend, name, number, host, port, admin, operating, weight = (
+            column[title]
+            for title in (
+                "be_name",
+                "srv_name",
+                "srv_id",
+                "srv_addr",
+                "srv_port",
+                "srv_admin_state",
+                "srv_op_state",
+                "srv_uweight",
+            )
+        )
+    except KeyError as error:
+        raise ValueError(f"the table of servers has no column {error}") from None
+    found: dict[str, dict[str, ServerState]] = {}
+    for line in lines[2:]:
+        cells = line.split()
+        if not cells or cells[0].startswith("#"):
+            continue
+        if len(cells) < len(column):
+            raise ValueError(f"a row of the table of servers is cut: {line!r}")
+        found.setdefault(cells[backend], {})[cells[name]] = ServerState(
+            name=cells[name],
+            id=int(cells[number]),
+            address=None if cells[host] == "-" else Address(cells[host], int(cells[port])),
+            admin=_admin(int(cells[admin])),
+            operating=cells[operating] == "2",
+            weight=int(cells[weight]),
+        )
+    return found
+
+
+def _admin(bits: int) -> Admin:
+    if bits & _MAINT:
+        return Admin.MAINT
+    return Admin.DRAIN if bits & _DRAIN else Admin.READY

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from dockstack.synapse.haproxy.check import check_file, shell
+from tests.servers.haproxy import HaproxyBinary
+from tests.synapse.haproxy.running import small
+
+
+async def test_a_good_file_is_accepted(haproxy: HaproxyBinary, tmp_path: Path) -> None:
+    one = small(tmp_path, haproxy.path)
+    one.write()
+    assert (await check_file(one.binary, one.place.config, 10)).accepted
+
+
+async def test_a_bad_file_is_refused_in_haproxys_own_words(haproxy: HaproxyBinary, tmp_path: Path) -> None:
+    one = small(tmp_path, haproxy.path)
+    one.write(frontend="nonsense here")
+    checked = await check_file(one.binary, one.place.config, 10)
+    assert not checked.accepted
+    assert any(f"{one.place.config}:13] : unknown keyword 'nonsense'" in line for line in checked.alerts)
+    assert all("[ALERT]" in line for line in checked.alerts)
+
+
+async def test_a_check_that_cannot_be_run_is_a_refusal(tmp_path: Path) -> None:
+    checked = await check_file(tmp_path / "none", tmp_path / "file", 1)
+    assert not checked.accepted
+    assert "cannot be run" in checked.lines[0]
+
+
+async def test_a_command_that_takes_too_long_is_a_refusal_with_what_it_said() -> None:
+    before = time.monotonic()
+    checked = await shell("echo so far; exec sleep 30", 0.3)
+    assert not checked.accepted
+    assert checked.lines[0] == "so far"
+    assert "was not done after 0.3 s" in checked.lines[1]
+    assert time.monotonic() - before < 10
+
+
+async def test_a_daemon_left_behind_does_not_hold_the_command() -> None:
+    before = time.monotonic()
+    assert (await shell("sleep 5 & echo done", 4)).lines == ("done",)
+    assert time.monotonic() - before < 4
+
+
+async def test_a_command_has_the_shell() -> None:
+    assert (await shell('test "$(echo a b | wc -w)" -eq 2 && echo yes >&2', 5)).lines == ("yes",)

@@ -45,6 +45,7 @@ class Backend:
 
     `dynamic`: the balance algorithm lets servers come and go. `has_cookie`: a `cookie` directive is in force.
     `default_server`: the options of the `default-server` lines in force, which `add server` does not inherit.
+    `static`: names of the servers that `lines` themselves declare; they are nobody's to move.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Backend:
     dynamic: bool = True
     has_cookie: bool = False
     default_server: str = ""
+    static: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,94 @@
+"""A document as the text of haproxy.cfg, and the mark of its structure. Pure.
+
+The text of a stanza is kept beside it: a change in one service writes that stanza anew and no other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from dockstack.synapse.haproxy.model import Document, Section, Stanza
+from dockstack.synapse.haproxy.server import write
+
+FIRST_LINE = "# written by dockstack synapse: a change made here by hand is lost"
+SERVICE_LINE = "# service "
+SHARED_LINE = "# shared by the services"
+SERVERS_LINE = "# discovered"
+MARK_LINE = "setenv DOCKSTACK_MARK"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A stanza with its text, and the digest of the text without the servers."""
+
+    stanza: Stanza
+    text: str
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """The file in pieces. `mark` names the structure: all that cannot change without a reload."""
+
+    document: Document
+    top: tuple[str, str]
+    pages: Mapping[str, Page]
+    bottom: str
+    mark: str
+    marked: bool
+
+    @property
+    def text(self) -> str:
+        """The whole file; ends with a newline."""
+        mark = f"\t{MARK_LINE} {self.mark}\n" if self.marked else ""
+        return "".join((self.top[0], mark, self.top[1], *(page.text for page in self.pages.values()), self.bottom))
+
+
+def render(document: Document, before: Rendered | None = None, marked: bool = True) -> Rendered:
+    """The text of a document; what has not changed since `before` is taken from there.
+
+    `marked`: `global` gets a line that the running process can be asked for, to tell which structure it has loaded.
+    """
+    old = {} if before is None else before.pages
+    pages = {}
+    for service, stanza in document.stanzas.items():
+        page = old.get(service)
+        pages[service] = page if page is not None and page.stanza is stanza else _page(stanza)
+    kept = before is not None and before.document.head is document.head
+    top = before.top if before is not None and kept else _top(document.head)
+    bottom = f"\n{SHARED_LINE}\n" + "\n".join(map(_section, document.tail)) if document.tail else ""
+    digest = hashlib.sha256("\0".join((*top, bottom)).encode())
+    for page in pages.values():
+        digest.update(page.digest)
+    has_global = any(one.title == "global" for one in document.head)
+    return Rendered(document, top, MappingProxyType(pages), bottom, digest.hexdigest()[:16], marked and has_global)
+
+
+def mark(document: Document) -> str:
+    """The mark of a document's structure: equal where only server lines differ."""
+    return render(document).mark
+
+
+def _top(head: tuple[Section, ...]) -> tuple[str, str]:
+    at = next((index + 1 for index, one in enumerate(head) if one.title == "global"), 0)
+    texts = [_section(one) if index < 2 else f"\n{_section(one)}" for index, one in enumerate(head)]
+    return f"{FIRST_LINE}\n{''.join(texts[:at])}", "".join(texts[at:])
+
+
+def _section(section: Section) -> str:
+    return "".join((section.title, "\n", *(f"\t{line}\n" for line in section.lines)))
+
+
+def _page(stanza: Stanza) -> Page:
+    backend = stanza.backend
+    structure = f"\n{SERVICE_LINE}{stanza.service}\n"
+    if stanza.frontend is not None:
+        structure += f"{_section(stanza.frontend)}\n"
+    structure += _section(Section(f"backend {backend.name}", backend.lines))
+    if backend.static:
+        structure += f"\t{SERVERS_LINE}\n"
+    servers = "".join(f"\t{write(server)}\n" for server in backend.servers)
+    return Page(stanza, structure + servers, hashlib.sha256(structure.encode()).digest())

@@ -1,0 +1,1 @@
+"""What the README's numbers come from: each module prints a table and writes its figures to bench/results/."""

@@ -61,8 +61,8 @@ def render(document: Document, before: Rendered | None = None, marked: bool = Tr
     top = before.top if before is not None and kept else _top(document.head)
     bottom = f"\n{SHARED_LINE}\n" + "\n".join(map(_section, document.tail)) if document.tail else ""
     digest = hashlib.sha256("\0".join((*top, bottom)).encode())
-    for page in pages.values():
-        digest.update(page.digest)
+    for service in sorted(pages):
+        digest.update(pages[service].digest)
     has_global = any(one.title == "global" for one in document.head)
     return Rendered(document, top, MappingProxyType(pages), bottom, digest.hexdigest()[:16], marked and has_global)
 

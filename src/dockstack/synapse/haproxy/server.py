@@ -126,17 +126,9 @@ def is_disabled(server: Server) -> bool:
     return any(one[0] == "disabled" for one in settings(split(server.options)))
 
 
-def same_but_weight(one: Server, other: Server) -> bool:
-    """Whether two lines describe the same server but for its weight and whether it is disabled.
-
-    A server for which no id is wanted is the same under any id.
-    """
-    return (
-        one.address == other.address
-        and one.cookie == other.cookie
-        and (one.id == other.id or one.id is None or other.id is None)
-        and (one.options == other.options or _plain(one.options) == _plain(other.options))
-    )
+def same_options(one: str, other: str) -> bool:
+    """Whether two servers' options are the same but for weight and for being disabled, which commands can change."""
+    return one == other or _plain(one) == _plain(other)
 
 
 def _plain(options: str) -> str:

@@ -1,0 +1,59 @@
+"""A service's output settings that stand in the registry, in the data of the path that is watched. Pure."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from dockstack.settings.common import Model
+from dockstack.settings.synapse import SynapseService
+
+OUTPUTS = ("haproxy", "file_output")
+
+
+@dataclass(frozen=True, slots=True)
+class Overlaid:
+    """The service with the registry's settings in the place of its own, and a sentence for each thing not taken."""
+
+    service: SynapseService
+    problems: tuple[str, ...] = ()
+
+
+def overlay(name: str, own: SynapseService, data: bytes) -> Overlaid:
+    """The service as the data wants it: an output that is named there replaces the service's section.
+
+    What the data leaves out gets the defaults. Empty data says nothing (whoever keeps the last good data passes that).
+    A section or key that is not understood is named and left, and the rest applies.
+    """
+    if not data.strip():
+        return Overlaid(own)
+    try:
+        fields = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        return Overlaid(own, (f"service {name}: the configuration in the registry is no JSON: {error}",))
+    if not isinstance(fields, dict):
+        return Overlaid(own, (f"service {name}: the configuration in the registry is no map of outputs",))
+    problems: list[str] = []
+    found: dict[str, Model] = {}
+    for output, section in fields.items():
+        where = f"service {name}: {output!r} in the registry's configuration"
+        if output not in OUTPUTS:
+            problems.append(f"{where} is no output of this program; it is ignored")
+        elif not isinstance(section, dict):
+            problems.append(f"{where} is no map; the service keeps its own")
+        else:
+            found[output] = _section(where, type(getattr(own, output)), section, problems)
+    return Overlaid(own.model_copy(update=found), tuple(problems))
+
+
+def _section(where: str, kind: type[Model], fields: dict[str, Any], problems: list[str]) -> Model:
+    """The section, without the keys that are not understood."""
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        bad = {str(one["loc"][0]): one["msg"] for one in error.errors() if one["loc"]}
+    problems += [f"{where}: {key}: {message}; it is ignored" for key, message in bad.items()]
+    return kind.model_validate({key: value for key, value in fields.items() if key not in bad})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 from dockstack.settings.common import Model, Port, Seconds, StatsdSettings, TlsSettings
 
@@ -18,8 +18,13 @@ class CheckSettings(Model):
     timeout: Seconds = 0.1
     rise: int = Field(default=1, ge=1)
     fall: int = Field(default=1, ge=1)
-    module: str | None = None
+    module: str | None = Field(default=None, min_length=1)
     strict_rise: bool = False
+
+    @property
+    def deadline(self) -> float:
+        """Seconds after which a check that has not answered has failed."""
+        return self.timeout
 
 
 class TcpCheck(CheckSettings):
@@ -43,6 +48,12 @@ class HttpCheck(CheckSettings):
     ca_file: str | None = None
     server_name: str | None = None
 
+    @property
+    def deadline(self) -> float:
+        """Seconds for the connection, the TLS handshake and the answer together."""
+        answer = self.timeout if self.read_timeout is None else self.read_timeout
+        return self.open_timeout + (self.ssl_timeout if self.ssl else 0) + answer
+
 
 class MysqlCheck(CheckSettings):
     """Up when the server greets; with a username, when it also answers a query."""
@@ -54,7 +65,30 @@ class MysqlCheck(CheckSettings):
     query: str = "SELECT 1"
 
 
-Check = Annotated[TcpCheck | HttpCheck | MysqlCheck, Field(discriminator="type")]
+class PluginCheck(CheckSettings):
+    """A check of somebody else's: the entry point named `module`, which reads the keys that are not listed here."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    module: str
+
+
+def _check_type(value: Any) -> str | None:
+    if isinstance(value, CheckSettings):
+        return "plugin" if isinstance(value, PluginCheck) else str(getattr(value, "type", ""))
+    if not isinstance(value, dict):
+        return None
+    return "plugin" if value.get("module") is not None else value.get("type")
+
+
+Check = Annotated[
+    Annotated[TcpCheck, Tag("tcp")]
+    | Annotated[HttpCheck, Tag("http")]
+    | Annotated[MysqlCheck, Tag("mysql")]
+    | Annotated[PluginCheck, Tag("plugin")],
+    Discriminator(_check_type),
+]
 
 
 def _only_literal_true(value: Any) -> bool:

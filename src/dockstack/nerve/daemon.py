@@ -1,0 +1,77 @@
+"""The nerve daemon: checks services and keeps the healthy ones registered, until SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dockstack.admin.report import Report
+from dockstack.admin.server import serve
+from dockstack.errors import ConfigurationError
+from dockstack.events import Emit, Note, Warn
+from dockstack.nerve.roster import Roster
+from dockstack.nerve.service import Service, plan
+from dockstack.registry.pool import Pool
+from dockstack.runtime.process import socket_in, terminated
+from dockstack.settings.nerve import NerveSettings
+
+SOCKET = "nerve.sock"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What is not in the file: directories, seconds between the withdrawal and the end, how to read the file again."""
+
+    run_dir: Path
+    state_dir: Path
+    drain: float = 0.0
+    reload: Callable[[], NerveSettings] | None = None
+
+
+async def run(settings: NerveSettings, options: Options, emit: Emit) -> None:
+    """The whole life of the daemon; returns after SIGTERM or SIGINT, when every service is withdrawn.
+
+    SIGHUP reads the settings again. Raises ConfigurationError before anything is started when a service cannot be run
+    as its settings are, or the Unix socket's path is too long.
+    """
+    services = plan(settings)
+    socket = socket_in(options.run_dir, SOCKET)
+    hangup = asyncio.Event()
+    async with terminated(hangup.set) as stop, Pool(emit) as pool:
+        async with asyncio.TaskGroup() as group:
+            roster = Roster(group, pool.get, emit)
+            roster.change(services)
+
+            def health() -> Report:
+                report = roster.health()
+                return Report(report.ok, (*report.lines, *(f"{at}: {state}" for at, state in pool.states().items())))
+
+            async with serve(socket, health, roster.ready):
+                while not await _stopped(stop, hangup):
+                    hangup.clear()
+                    if options.reload is not None and (fresh := await _read_again(options.reload, emit)) is not None:
+                        roster.change(fresh)
+                roster.end()
+        await asyncio.sleep(options.drain)
+
+
+async def _stopped(stop: asyncio.Event, hangup: asyncio.Event) -> bool:
+    waiting = {asyncio.ensure_future(stop.wait()), asyncio.ensure_future(hangup.wait())}
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
+    return stop.is_set()
+
+
+async def _read_again(reload: Callable[[], NerveSettings], emit: Emit) -> tuple[Service, ...] | None:
+    try:
+        fresh = plan(await asyncio.to_thread(reload))
+    except ConfigurationError as error:
+        emit(Warn(f"the configuration was not reloaded, the old one stays: {error}"))
+        return None
+    emit(Note("the configuration was reloaded"))
+    return fresh

@@ -1,0 +1,147 @@
+"""One service's place in one registry: who watches it, who will, and who keeps it registered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+
+from dockstack.events import Emit
+from dockstack.nerve.events import Down, Up
+from dockstack.nerve.report import Reported, keep
+from dockstack.nerve.service import Round, Service, watch
+from dockstack.registry import Announcer, Locator, Registration
+from dockstack.runtime.latest import Latest
+
+Registries = Callable[[Locator], Awaitable[Announcer]]
+"""The one session with a registry, shared by all services that are announced in it."""
+
+_OVERDUE = 3  # check intervals without a finished round
+
+
+class Post:
+    """A changed service gets a second watcher; with its first verdict it takes over, and the keeper moves the node.
+
+    A service that moves to another registry gets a post there, with the old post as `elsewhere`: that one goes on until
+    the new registry has the service, or knows that it is down.
+    """
+
+    def __init__(
+        self, group: asyncio.TaskGroup, registries: Registries, emit: Emit, service: Service, elsewhere: Post | None
+    ) -> None:
+        self.service = service
+        self._group = group
+        self._registries = registries
+        self._emit = emit
+        self._elsewhere = elsewhere
+        self._round: Round | None = None  # the last one with a verdict
+        self._checked = asyncio.get_running_loop().time()
+        self._form = self._newest_form = 0  # which form of the service has the say, and which was started last
+        self._watchers: dict[int, asyncio.Task[None]] = {}
+        self._wishes: Latest[Registration | None] = Latest()
+        self._reports: Latest[Reported] = Latest()
+        self._keeper: asyncio.Task[None] | None = None
+        self._successor: asyncio.Task[None] | None = None
+
+    def start(self, first: float, after: asyncio.Task[None] | None) -> None:
+        """Watches after `first` seconds; registers once the task `after`, which withdraws the same service, is done."""
+        self._keeper = self._group.create_task(self._keep(after), name=f"keep {self.service.name}")
+        if self._elsewhere is not None:
+            self._successor = self._group.create_task(self._succeed(), name=f"move {self.service.name}")
+        self._watch(self.service, first)
+
+    def replace(self, service: Service, first: float) -> None:
+        """Watches this form of the service as well; it has the say from its first verdict on."""
+        self.service = service
+        self._watch(service, first)
+
+    def end(self, spared: Post | None = None) -> asyncio.Task[None] | None:
+        """Stops checking and withdraws, here and elsewhere but at the spared post; returns the task that withdraws."""
+        for task in (*self._watchers.values(), self._successor, self._keeper):
+            if task is not None:
+                task.cancel()
+        if self._elsewhere is not None and self._elsewhere is not spared:
+            self._elsewhere.end(spared)
+        return self._keeper
+
+    def chain(self) -> Iterator[Post]:
+        """This post, and those that go on elsewhere until this one has reported."""
+        yield self
+        if self._elsewhere is not None:
+            yield from self._elsewhere.chain()
+
+    @property
+    def missing(self) -> str | None:
+        """What the service lacks before it is ready: its first verdict, or the first try to report it."""
+        if self._round is None:
+            return "no verdict yet"
+        return None if self._reports.peek() else f"not yet reported to {self.service.locator}"
+
+    def overdue(self, now: float) -> float | None:
+        """Seconds since the last round of checks (None: not long), with the loop's time `now`."""
+        probes = self.service.probes
+        if not probes or self.service.settings.check_mocked:
+            return None
+        patience = _OVERDUE * self.service.settings.check_interval + sum(probe.deadline for probe in probes) + 1
+        return now - self._checked if now - self._checked > patience else None
+
+    def __str__(self) -> str:
+        reported = self._reports.peek()
+        match self._round:
+            case None:
+                return "not known yet"
+            case Round(up=True) if reported is None:
+                return "up, not registered yet"
+            case Round(up=True):
+                where = f"registered as {reported.lease.node}" if reported and reported.lease else "not registered"
+            case Round(failure=failure):
+                why = f": {failure.check}: {failure.reason}" if failure else ""
+                where = (
+                    f"still registered as {reported.lease.node}" if reported and reported.lease else "not registered"
+                )
+                where = f"{where}{why}"
+        state = "up" if self._round.up else "down"
+        error = f" ({reported.error})" if reported and reported.error else ""
+        return f"{state}, {where}{error}"
+
+    def _watch(self, service: Service, first: float) -> None:
+        for form in [form for form in self._watchers if form != self._form]:
+            self._watchers.pop(form).cancel()
+        self._newest_form += 1
+        form = self._newest_form
+        self._watchers[form] = self._group.create_task(
+            watch(service, first, lambda now: self._told(form, service, now), self._emit),
+            name=f"watch {service.name}",
+        )
+
+    def _told(self, form: int, service: Service, now: Round) -> None:
+        if form < self._form:
+            return
+        self._checked = asyncio.get_running_loop().time()
+        if now.up is None:
+            return
+        for old in [old for old in self._watchers if old < form]:
+            self._watchers.pop(old).cancel()
+        self._form = form
+        before, self._round = self._round, now
+        if before is None or before.up != now.up:
+            failure = now.failure
+            self._emit(
+                Down(service.name, failure.check, failure.reason) if failure and not now.up else Up(service.name)
+            )
+        wish = service.registration if now.up else None
+        if before is None or wish != self._wishes.peek():
+            self._wishes.put(wish)
+
+    async def _keep(self, after: asyncio.Task[None] | None) -> None:
+        if after is not None:
+            await asyncio.wait({after})
+        announcer = await self._registries(self.service.locator)
+        await keep(self.service.name, self._wishes, announcer, reports=self._reports, emit=self._emit)
+
+    async def _succeed(self) -> None:
+        async for reported in self._reports:
+            if reported.error is None:
+                break
+        if self._elsewhere is not None:
+            self._elsewhere.end()
+            self._elsewhere = None

@@ -1,0 +1,126 @@
+"""One service: its settings made ready to run, and the loop that checks it on a fixed pace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from dockstack import plugins
+from dockstack.errors import ConfigurationError, Problem
+from dockstack.events import Emit
+from dockstack.model import Address
+from dockstack.nerve import probe
+from dockstack.nerve.checks.http import warnings
+from dockstack.nerve.events import Broken
+from dockstack.nerve.judge import History, Rule, all_up
+from dockstack.nerve.probe import Outcome, Probe
+from dockstack.nerve.registration import locator_of, registration_of
+from dockstack.registry import Locator, Registration
+from dockstack.runtime.loops import beats
+from dockstack.settings.nerve import Check, HttpCheck, NerveService, NerveSettings
+
+LONGEST_FIRST_WAIT = 2.0
+"""Seconds over which the first checks of all services are spread at most: a service must not be unknown for minutes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service as nerve runs it; equal values need no restart. The probes follow from the settings."""
+
+    name: str
+    settings: NerveService
+    locator: Locator
+    registration: Registration
+    probes: tuple[Probe, ...] = field(compare=False)
+    warnings: tuple[str, ...] = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What one round of checks said: is the service up (None: not known yet)."""
+
+    up: bool | None
+    outcomes: tuple[Outcome, ...] = ()
+
+    @property
+    def failure(self) -> Outcome | None:
+        """The result that makes the service not up, or None."""
+        return next((outcome for outcome in reversed(self.outcomes) if not outcome.healthy), None)
+
+
+def plan(settings: NerveSettings) -> tuple[Service, ...]:
+    """The services of a nerve file, ready to run; raises ConfigurationError with the problems of all of them."""
+    services, problems = [], []
+    for name, service in settings.services.items():
+        found: list[Problem] = []
+        locator, registration = None, None
+        try:
+            registration = registration_of(name, settings.instance_id, service)
+        except ValueError as error:
+            found.append(Problem(f"services.{name}", str(error)))
+        try:
+            locator = locator_of(service)
+        except ValueError as error:
+            found.append(Problem(f"services.{name}", str(error)))
+        probes = []
+        for place, check in enumerate(service.checks):
+            try:
+                probes.append(_probe(name, service, check, f"services.{name}.checks[{place}]"))
+            except ConfigurationError as error:
+                found.extend(error.problems)
+        if locator and registration and not found:
+            services.append(Service(name, service, locator, registration, tuple(probes), _warnings(name, service)))
+        problems.extend(found)
+    if problems:
+        raise ConfigurationError(*problems)
+    return tuple(services)
+
+
+def _probe(name: str, service: NerveService, check: Check, where: str) -> Probe:
+    target = Address(check.host or service.host, int(check.port or service.port))
+    build = plugins.load("checks", check.module or check.type, where)
+    try:
+        ready = build(check, target)
+    except (ValueError, OSError) as error:
+        raise ConfigurationError(Problem(where, str(error))) from error
+    return Probe(
+        check.name or _default_name(name, check, target),
+        ready,
+        target,
+        check.deadline,
+        Rule(check.rise, check.fall, check.strict_rise),
+    )
+
+
+def _default_name(service: str, check: Check, target: Address) -> str:
+    if isinstance(check, HttpCheck):
+        return f"http-{target.host}:{target.port}{check.uri}"
+    return f"{service} {check.type}-{target.host}:{target.port}"
+
+
+def _warnings(name: str, service: NerveService) -> tuple[str, ...]:
+    return tuple(
+        f"services.{name}.checks[{place}]: {text}"
+        for place, check in enumerate(service.checks)
+        if isinstance(check, HttpCheck)
+        for text in warnings(check)
+    )
+
+
+async def watch(service: Service, first: float, tell: Callable[[Round], None], emit: Emit) -> None:
+    """Checks the service each `check_interval` seconds, after `first` seconds for the first time; tells each round.
+
+    Ends at once, after telling that the service is up, when there is nothing to check.
+    """
+    if service.settings.check_mocked or not service.probes:
+        tell(Round(True))
+        return
+    histories = tuple(History() for _ in service.probes)
+    broken: set[str] = set()
+    async for _ in beats(service.settings.check_interval, first):
+        histories, outcomes = await probe.run(service.probes, histories)
+        for outcome in outcomes:
+            if outcome.bug and outcome.check not in broken:
+                broken.add(outcome.check)
+                emit(Broken(service.name, outcome.check, outcome.bug))
+        tell(Round(all_up(histories), outcomes))

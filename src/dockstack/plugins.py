@@ -1,0 +1,59 @@
+"""From the name of a kind to the plug-in that does it: a module of the package, else an entry point."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from dockstack.errors import ConfigurationError, Problem
+
+_PACKAGES: Mapping[str, str] = {
+    "checks": "dockstack.nerve.checks",
+    "watchers": "dockstack.synapse.watchers",
+}
+
+
+def load(group: str, kind: str, where: str) -> Callable[..., Any]:
+    """The `build` function of a kind of the group `checks` or `watchers`.
+
+    It is that of the package's module of this name, else the entry point of this name in `dockstack.GROUP`, which is
+    such a function or a module that has one. Raises ConfigurationError, with `where` the user wrote the kind.
+    """
+    if kind in _modules(group):
+        plugin: Any = importlib.import_module(f"{_PACKAGES[group]}.{kind}")
+    else:
+        plugin = _imported(_entry_point(group, kind, where), where)
+    build = plugin if callable(plugin) else getattr(plugin, "build", None)
+    if not callable(build):
+        raise ConfigurationError(Problem(where, f"the plug-in {kind} ({plugin!r}) has no function `build`"))
+    return build  # type: ignore[no-any-return]
+
+
+def known(group: str) -> tuple[str, ...]:
+    """All kinds of the group that are installed, sorted."""
+    return tuple(sorted(_modules(group) | {point.name for point in entry_points(group=f"dockstack.{group}")}))
+
+
+def _modules(group: str) -> frozenset[str]:
+    package = importlib.import_module(_PACKAGES[group])
+    return frozenset(module.name for module in pkgutil.iter_modules(package.__path__) if module.name[0] != "_")
+
+
+def _entry_point(group: str, kind: str, where: str) -> EntryPoint:
+    for point in entry_points(group=f"dockstack.{group}", name=kind):
+        return point
+    kinds = known(group)
+    near = difflib.get_close_matches(kind, kinds, 1)
+    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(kinds)}"
+    raise ConfigurationError(Problem(where, f"there is no plug-in {kind!r} among the {group}; {hint}"))
+
+
+def _imported(point: EntryPoint, where: str) -> Any:
+    try:
+        return point.load()
+    except (ImportError, AttributeError) as error:
+        raise ConfigurationError(Problem(where, f"the plug-in {point.name} ({point.value}): {error}")) from error

@@ -1,0 +1,90 @@
+"""The ZooKeeper registry: our own session on aiozk's protocol layer. Why it is ours: docs/adr/0001."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiozk.protocol.watches import WatchEvent
+
+from dockstack.errors import ConfigurationError, Problem
+from dockstack.events import Emit
+from dockstack.registry import Decoder, Lease, Locator, Registration, Registry, Snapshot, Tls
+from dockstack.registry.zookeeper.announce import Announcements
+from dockstack.registry.zookeeper.discover import Discovery
+from dockstack.registry.zookeeper.session import Session
+from dockstack.runtime.scope import servants
+
+
+@asynccontextmanager
+async def open(locator: Locator, emit: Emit, persistent_watches: bool = True) -> AsyncIterator[Registry]:
+    """A session with the servers of the locator. Entering waits for none of them; leaving takes at most two seconds.
+
+    `persistent_watches` false does as if the server were older than 3.6. Raises ConfigurationError for TLS files that
+    cannot be used.
+    """
+    registry = ZooKeeper(locator, emit, persistent_watches)
+    try:
+        async with servants() as tasks:
+            tasks.create_task(registry.session.run())
+            tasks.create_task(registry.announcements.verify())
+            tasks.create_task(registry.follow_links())
+            yield registry
+    finally:
+        await registry.session.close()
+
+
+class ZooKeeper:
+    """Announcer and discoverer over one session."""
+
+    def __init__(self, locator: Locator, emit: Emit, persistent_watches: bool) -> None:
+        root = locator.root.rstrip("/")
+        tls = None if locator.tls is None else _context(locator.tls)
+        self.session = Session(locator, tls, self._happened, emit)
+        self.announcements = Announcements(self.session, root)
+        self._discovery = Discovery(self.session, root, emit, persistent_watches)
+
+    @property
+    def state(self) -> str:
+        return self.session.state
+
+    async def put(self, registration: Registration) -> Lease:
+        return await self.announcements.put(registration)
+
+    async def remove(self, lease: Lease) -> None:
+        await self.announcements.remove(lease)
+
+    def holds(self, lease: Lease) -> bool:
+        return self.announcements.holds(lease)
+
+    async def lost(self, lease: Lease) -> None:
+        await self.announcements.lost(lease)
+
+    def watch(self, path: str, decoder: Decoder) -> AsyncIterator[Snapshot]:
+        return self._discovery.watch(path, decoder)
+
+    async def follow_links(self) -> None:
+        """Runs for ever: after each new connection, or the end of the session, all nodes are in doubt and all sets
+        are old."""
+        async for session, _ in self.session.links:
+            self.announcements.doubt_all()
+            if session:
+                self._discovery.reread()
+
+    def _happened(self, event: WatchEvent) -> None:
+        self.announcements.doubt(event.path)
+        self._discovery.happened(event)
+
+
+def _context(tls: Tls) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=tls.ca_file)
+        if tls.cert_file is not None:
+            context.load_cert_chain(tls.cert_file, tls.key_file)
+    except OSError as error:
+        raise ConfigurationError(Problem("TLS towards ZooKeeper", f"a file cannot be used: {error}")) from None
+    if not tls.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context

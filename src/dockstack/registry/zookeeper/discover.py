@@ -1,0 +1,242 @@
+"""Following the nodes below a path.
+
+The watch comes first, then the read, then the events: nothing falls between. Where the server has them (3.6 and later),
+one persistent recursive watch covers a path, and a change costs one `get` or none; elsewhere one-shot watches do.
+After each new connection the whole set is read again, because data may have changed meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+
+from aiozk import exc
+from aiozk.protocol.children import GetChildrenRequest
+from aiozk.protocol.data import GetDataRequest
+from aiozk.protocol.exists import ExistsRequest
+from aiozk.protocol.watches import WatchEvent
+
+from dockstack.errors import RegistryUnavailable
+from dockstack.events import Emit, Warn
+from dockstack.registry import Decoder, Snapshot
+from dockstack.registry.codec import Decoding
+from dockstack.registry.url import fold
+from dockstack.registry.zookeeper.paths import join, make, parent
+from dockstack.registry.zookeeper.session import Session
+from dockstack.registry.zookeeper.wire import RECURSIVE, AddWatchRequest
+
+_AGAIN = 0.25  # seconds before a read that failed on a live connection is tried again
+
+
+class Discovery:
+    """Everything that one session follows. `persistent` false: one-shot watches, as for a server before 3.6."""
+
+    def __init__(self, session: Session, root: str, emit: Emit, persistent: bool = True) -> None:
+        self._session = session
+        self._root = root
+        self._emit = emit
+        self._persistent = persistent
+        self._followers: dict[str, set[_Follower]] = {}
+
+    async def watch(self, path: str, decoder: Decoder) -> AsyncIterator[Snapshot]:
+        """See the port."""
+        followed = self._root + fold(path) or "/"
+        follower = _Follower(Decoding(path, decoder), decoder)
+        group = self._followers.setdefault(followed, set())
+        group.add(follower)
+        try:
+            while True:
+                try:
+                    yield await self._current(followed, follower)
+                except (RegistryUnavailable, exc.ResponseError) as error:
+                    # A lost connection is told, and ended, by the session; here only the set is not known yet.
+                    self._tell(follower, f"{followed} cannot be read: {error}")
+                    follower.stale = True
+                    await asyncio.sleep(_AGAIN)
+                    continue
+                follower.said = ""
+                await follower.wait()
+        finally:
+            group.discard(follower)
+            if not group:
+                self._followers.pop(followed, None)
+
+    def happened(self, event: WatchEvent) -> None:
+        """A watch event: it concerns the followers of the node itself and those of its parent."""
+        path = event.path
+        for follower in self._followers.get(path, ()):
+            if event.type == WatchEvent.DATA_CHANGED:
+                follower.touch_own()
+            elif event.type == WatchEvent.CHILDREN_CHANGED:
+                follower.relist()
+            else:
+                follower.restart()
+        name = path.rpartition("/")[2]
+        for follower in self._followers.get(parent(path), ()):
+            follower.touch(name, event.type == WatchEvent.DELETED)
+
+    def reread(self) -> None:
+        """The connection is a new one: all sets have to be watched and read again."""
+        for group in self._followers.values():
+            for follower in group:
+                follower.restart()
+
+    async def _current(self, path: str, follower: _Follower) -> Snapshot:
+        await self._session.connected()
+        if not follower.stale:
+            await self._read_changes(path, follower)
+        while follower.stale:
+            restarts = follower.begin()
+            await self._read_all(path, follower)
+            follower.stale = follower.restarts != restarts
+        return follower.snapshot()
+
+    async def _read_all(self, path: str, follower: _Follower) -> None:
+        if self._persistent:
+            await self._arm(path)
+        one_shot = not self._persistent
+        try:
+            listed = await self._session.call(GetChildrenRequest(path=path, watch=one_shot))
+        except exc.NoNode:
+            if not await self._made(path, one_shot):
+                follower.nodes, follower.data = {}, b""
+                return
+            listed = await self._session.call(GetChildrenRequest(path=path, watch=one_shot))
+        follower.nodes = {}
+        await self._get(path, follower, listed.children, one_shot)
+        await self._get_own(path, follower, one_shot)
+
+    async def _read_changes(self, path: str, follower: _Follower) -> None:
+        one_shot = not self._persistent
+        events, own, listing = follower.take()
+        touched = {name for name, deleted in events.items() if not deleted}
+        for name in events.keys() - touched:
+            follower.nodes.pop(name, None)
+        if listing:
+            names = (await self._session.call(GetChildrenRequest(path=path, watch=one_shot))).children
+            follower.nodes = {name: follower.nodes[name] for name in names if name in follower.nodes}
+            touched |= set(names) - follower.nodes.keys()
+        await self._get(path, follower, touched, one_shot)
+        if own:
+            await self._get_own(path, follower, one_shot)
+
+    async def _get(self, path: str, follower: _Follower, names: Iterable[str], watch: bool) -> None:
+        """Reads these children, all at once; one that is gone meanwhile is gone."""
+        wanted = []
+        for name in names:
+            if follower.needs_data(name):
+                wanted.append(name)
+            else:
+                follower.nodes[name] = b""
+        if not wanted:
+            return
+        connection = await self._session.connected()
+        answers = [connection.send(GetDataRequest(path=join(path, name), watch=watch)) for name in wanted]
+        try:
+            async with asyncio.timeout(self._session.limit + len(answers) / 1000):
+                await asyncio.wait({answers[-1]})  # a server answers in order
+        except TimeoutError:
+            raise RegistryUnavailable(f"{len(answers)} reads were not answered in time") from None
+        for name, answer in zip(wanted, answers, strict=True):
+            try:
+                follower.nodes[name] = answer.result().data or b""
+            except exc.NoNode:
+                follower.nodes.pop(name, None)
+
+    async def _get_own(self, path: str, follower: _Follower, watch: bool) -> None:
+        try:
+            follower.data = (await self._session.call(GetDataRequest(path=path, watch=watch))).data or b""
+        except exc.NoNode:
+            follower.data = b""
+
+    async def _arm(self, path: str) -> None:
+        try:
+            await self._session.call(AddWatchRequest(path=path, mode=RECURSIVE))
+        except exc.Unimplemented:
+            self._persistent = False
+            self._emit(Warn("this ZooKeeper has no persistent watches (before 3.6): one-shot watches are used"))
+
+    async def _made(self, path: str, watch: bool) -> bool:
+        """Makes a path that is missing; where that is not allowed it is waited for."""
+        try:
+            await make(self._session, path)
+        except exc.NoAuth:
+            self._emit(Warn(f"{path} does not exist and may not be made by this user: waiting for it"))
+            if watch:
+                try:
+                    await self._session.call(ExistsRequest(path=path, watch=True))
+                except exc.NoNode:
+                    return False
+                return True
+            return False
+        return True
+
+    def _tell(self, follower: _Follower, text: str) -> None:
+        if text != follower.said:
+            follower.said = text
+            self._emit(Warn(text))
+
+
+class _Follower:
+    """What one reader knows of a path, and what has been told since. Only the reader changes `nodes`: an event that
+    comes between a reply and its reader must not be overwritten by the reply."""
+
+    def __init__(self, decoding: Decoding, decoder: Decoder) -> None:
+        self.nodes: dict[str, bytes] = {}
+        self.data = b""
+        self.stale = True
+        self.restarts = 0
+        self.said = ""
+        self._decoding = decoding
+        self._decoder = decoder
+        self._events: dict[str, bool] = {}
+        self._own = False
+        self._listing = False
+        self._wake = asyncio.Event()
+
+    def snapshot(self) -> Snapshot:
+        return self._decoding.snapshot(self.nodes, self.data)
+
+    def needs_data(self, name: str) -> bool:
+        """Whether the node's data must be read: a name that carries the whole instance needs none."""
+        try:
+            return self._decoder.from_name(name) is None
+        except ValueError:
+            return True
+
+    def touch(self, name: str, deleted: bool) -> None:
+        """This child was created, changed or deleted; its newest event counts."""
+        self._events[name] = deleted
+        self._wake.set()
+
+    def touch_own(self) -> None:
+        """The path's own data have changed."""
+        self._own = True
+        self._wake.set()
+
+    def relist(self) -> None:
+        """Children came or went, and only one-shot watches tell."""
+        self._listing = True
+        self._wake.set()
+
+    def restart(self) -> None:
+        """All that is known may be old."""
+        self.restarts += 1
+        self.stale = True
+        self._wake.set()
+
+    def begin(self) -> int:
+        """A read of everything begins, which covers what was told before it; returns the number of restarts so far."""
+        self.take()
+        return self.restarts
+
+    def take(self) -> tuple[dict[str, bool], bool, bool]:
+        """What was told, once: child → whether it was deleted; whether the path's own data or the list changed."""
+        taken = self._events, self._own, self._listing
+        self._events, self._own, self._listing = {}, False, False
+        self._wake.clear()
+        return taken
+
+    async def wait(self) -> None:
+        """Returns when something was told since it was last taken."""
+        await self._wake.wait()

@@ -1,0 +1,98 @@
+"""ZooKeeper's protocol as aiozk has it, and the few things that it lacks: framing, error numbers, `addWatch`. Pure."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+from aiozk import exc
+from aiozk.protocol.primitives import Int, UString
+from aiozk.protocol.request import Request
+from aiozk.protocol.response import response_xref
+
+MAX_FRAME = 64 * 1024 * 1024
+"""Bytes: more than any child list that a server's jute.maxbuffer lets through."""
+
+WATCH_XID, PING_XID, AUTH_XID = -1, -2, -4
+
+ERRORS: dict[int, type[exc.ResponseError]] = exc.response_error_xref
+
+_SIZE = struct.Struct("!i")
+_HEADER = struct.Struct("!iqi")
+
+
+class AddWatchRequest(Request):  # type: ignore[misc]
+    """Opcode 106, ZooKeeper 3.6 and later: mode 1 is a watch that stays and covers everything below the path."""
+
+    opcode = 106
+    parts = (("path", UString), ("mode", Int))
+
+
+RECURSIVE = 1
+
+
+class ServerRefused(exc.ZKError):  # type: ignore[misc]
+    """An error number that aiozk has no class for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A frame from the server: which request it answers, the transaction it is as new as, and what it says."""
+
+    xid: int
+    zxid: int
+    error: int
+    payload: bytes
+
+
+class Frames:
+    """Cuts the byte stream into frames, however it arrives."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The frames that are whole now. Raises ValueError on a size that no ZooKeeper sends."""
+        self._buffer += data
+        whole, at = [], 0
+        while len(self._buffer) - at >= _SIZE.size:
+            (size,) = _SIZE.unpack_from(self._buffer, at)
+            if not 0 <= size <= MAX_FRAME:
+                raise ValueError(f"a frame of {size} bytes was announced: this is no ZooKeeper")
+            end = at + _SIZE.size + size
+            if len(self._buffer) < end:
+                break
+            whole.append(bytes(self._buffer[at + _SIZE.size : end]))
+            at = end
+        if at:
+            del self._buffer[:at]
+        return whole
+
+
+def frame(body: bytes) -> bytes:
+    """The body behind its size, as both sides send it."""
+    return _SIZE.pack(len(body)) + body
+
+
+def reply(body: bytes) -> Reply:
+    """Takes the header off a frame. Raises ValueError when it is too short for one."""
+    if len(body) < _HEADER.size:
+        raise ValueError(f"a reply of {len(body)} bytes is shorter than its header")
+    xid, zxid, error = _HEADER.unpack_from(body)
+    return Reply(xid, zxid, error, body[_HEADER.size :])
+
+
+def response(opcode: int, payload: bytes) -> Any:
+    """aiozk's response object for this request's opcode; None where the answer is the header alone."""
+    known = response_xref.get(opcode)
+    try:
+        return None if known is None else known.deserialize(payload)
+    except (struct.error, UnicodeDecodeError) as error:
+        raise ValueError(f"the answer to opcode {opcode} cannot be read: {error}") from None
+
+
+def failure(number: int) -> exc.ZKError:
+    """The exception for an error number of the server."""
+    known = ERRORS.get(number)
+    return ServerRefused(f"ZooKeeper answered with error {number}") if known is None else known()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from dockstack.model import Address
-from dockstack.synapse.haproxy.model import Admin
+from dockstack.synapse.haproxy.model import Admin, Running, RunningBackend, RunningServer, Server
 
 _MAINT = 0x01 | 0x02 | 0x20
 """Forced, inherited by tracking, resolver failed. 0x04 only says that the file had `disabled`: it stays for ever."""
@@ -77,3 +78,46 @@ def _admin(bits: int) -> Admin:
     if bits & _MAINT:
         return Admin.MAINT
     return Admin.DRAIN if bits & _DRAIN else Admin.READY
+
+
+def observe(
+    running: Running, states: Mapping[str, Mapping[str, ServerState]], static: Mapping[str, frozenset[str]]
+) -> Running:
+    """`running` made true by what was read back: servers, admin states, weights, ids and addresses.
+
+    What cannot be read back (cookie, options) is taken from `running` where name and address are the same; a server
+    that is not there is marked as not known. Backends: those of the states, and of `running` where it is known what
+    the process has loaded. `static` are names, by backend, of servers that are left alone.
+    """
+    names = {**dict.fromkeys(states), **(dict.fromkeys(running.backends) if running.loaded is not None else {})}
+    backends = {}
+    for backend in names:
+        before = running.backends.get(backend, RunningBackend())
+        skipped = static.get(backend, frozenset())
+        seen = {
+            name: _seen(state, before.servers.get(name))
+            for name, state in states.get(backend, {}).items()
+            if name not in skipped
+        }
+        backends[backend] = before if before.servers == seen else RunningBackend(MappingProxyType(seen))
+    return replace(running, backends=MappingProxyType(backends))
+
+
+def _seen(state: ServerState, before: RunningServer | None) -> RunningServer:
+    if before is not None and before.server.address == state.address and before.server.id in (None, state.id):
+        server = before.server if before.server.id == state.id else replace(before.server, id=state.id)
+        return RunningServer(server, state.admin, state.weight, before.known)
+    nowhere = Address("-", 0)
+    return RunningServer(Server(state.name, state.address or nowhere, state.id), state.admin, state.weight, known=False)
+
+
+def differences(before: Running, now: Running) -> tuple[str, ...]:
+    """`BACKEND/SERVER` of each server that is not as it was believed to be; for messages and counts."""
+    found = []
+    for backend in {**before.backends, **now.backends}:
+        old = before.backends.get(backend, RunningBackend())
+        new = now.backends.get(backend, RunningBackend())
+        if old is not new:
+            servers = {**old.servers, **new.servers}
+            found += [f"{backend}/{name}" for name in servers if old.servers.get(name) != new.servers.get(name)]
+    return tuple(found)

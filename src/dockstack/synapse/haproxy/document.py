@@ -1,0 +1,126 @@
+"""The catalog as the document that HAProxy is to load, one service at a time. Pure.
+
+The frame is all that follows from the settings alone; the servers of a service are put into it when its entry changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from dockstack.errors import ConfigurationError
+from dockstack.model import Entry
+from dockstack.settings.synapse import HaproxySettings, SynapseService
+from dockstack.synapse.haproxy import sections
+from dockstack.synapse.haproxy.meaning import defaults_of
+from dockstack.synapse.haproxy.model import (
+    Admin,
+    Document,
+    Running,
+    RunningBackend,
+    RunningServer,
+    Server,
+    Stanza,
+)
+from dockstack.synapse.haproxy.place import Rules, place, rules
+from dockstack.synapse.haproxy.sections import Skeleton
+from dockstack.synapse.haproxy.server import is_disabled, same_options, weight
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The document without servers, and for each service its skeleton and the rules for its servers."""
+
+    empty: Document
+    skeletons: Mapping[str, Skeleton]
+    rules: Mapping[str, Rules]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Drafted:
+    """A service's stanza, and a sentence for each instance that is not in it."""
+
+    stanza: Stanza
+    problems: tuple[str, ...]
+
+
+def frame(top: HaproxySettings, services: Mapping[str, SynapseService], additions: Sequence[str], host: str) -> Frame:
+    """The frame of these settings. `additions` are our lines for `global`; `host` seeds the default order.
+
+    Raises ConfigurationError with all lines that HAProxy no longer takes.
+    """
+    head = sections.head(top, additions)
+    defaults = defaults_of(head.sections)
+    found = {name: sections.skeleton(name, own.haproxy, top, defaults) for name, own in services.items()}
+    skeletons = {name: one for name, one in found.items() if one is not None}
+    tail = sections.tail(top, skeletons.values())
+    problems = (*head.problems, *(one for each in skeletons.values() for one in each.problems), *tail.problems)
+    if problems:
+        raise ConfigurationError(*problems)
+    warnings = (*head.warnings, *(one for each in skeletons.values() for one in each.warnings), *tail.warnings)
+    stanzas = {name: one.with_servers(()) for name, one in skeletons.items()}
+    return Frame(
+        empty=Document(head.sections, MappingProxyType(stanzas), tail.sections),
+        skeletons=skeletons,
+        rules={name: rules(name, services[name], top, one.backend, host) for name, one in skeletons.items()},
+        warnings=warnings,
+    )
+
+
+def draft(
+    frame: Frame,
+    service: str,
+    entry: Entry,
+    addresses: Mapping[str, str],
+    known: Mapping[str, int],
+    refused: Collection[Server] = (),
+) -> Drafted:
+    """A service with its servers. `refused` are servers that HAProxy does not take as they are; they are left out.
+
+    `addresses` and `known` as for `place`.
+    """
+    placed = place(frame.rules[service], entry, addresses, known)
+    servers = tuple(one for one in placed.servers if one not in refused) if refused else placed.servers
+    return Drafted(frame.skeletons[service].with_servers(servers), placed.problems)
+
+
+def settled(wanted: Document, structure: Document, running: Running) -> Document:
+    """The file that equals what runs: `structure` as it is loaded, with those wanted servers that HAProxy has taken.
+
+    A server of `structure` that is still wanted but whose change HAProxy has not taken stays as it was.
+    """
+    stanzas = {name: _settled(stanza, wanted.stanzas.get(name), running) for name, stanza in structure.stanzas.items()}
+    return Document(structure.head, MappingProxyType(stanzas), structure.tail)
+
+
+def _settled(old: Stanza, new: Stanza | None, running: Running) -> Stanza:
+    if new is None or new.backend.name != old.backend.name:
+        return old
+    has = running.backends.get(new.backend.name, RunningBackend()).servers
+    before = {one.name: one for one in old.backend.servers}
+    servers: list[Server] = []
+    for server in new.backend.servers:
+        now = has.get(server.name)
+        if is_disabled(server) or (now is not None and _is_taken(now, server, old.backend.default_server)):
+            servers.append(server)
+        elif server.name in before:
+            servers.append(before[server.name])
+    return replace(old, backend=replace(old.backend, servers=tuple(servers)))
+
+
+def _is_taken(now: RunningServer, server: Server, inherited: str) -> bool:
+    return (
+        now.known
+        and now.admin is Admin.READY
+        and now.weight == weight(server, inherited)
+        and (now.server.address, now.server.id, now.server.cookie) == (server.address, server.id, server.cookie)
+        and same_options(now.server.options, server.options)
+    )
+
+
+def static_names(*documents: Document | None) -> Mapping[str, frozenset[str]]:
+    """By backend, the names of the servers that the backend's own lines declare."""
+    backends = [stanza.backend for document in documents if document for stanza in document.stanzas.values()]
+    return {one.name: one.static for one in backends if one.static}

@@ -1,0 +1,137 @@
+"""Who runs HAProxy and how it is told to reload: we do, as a process of ours, or the user does, with a command."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Protocol
+
+from dockstack.errors import HaproxyUnavailable
+from dockstack.events import Emit
+from dockstack.synapse.haproxy import master, process
+from dockstack.synapse.haproxy.binary import Binary
+from dockstack.synapse.haproxy.check import Checked, check_file, shell
+from dockstack.synapse.haproxy.master import Reloaded
+from dockstack.synapse.haproxy.process import Place, Process
+
+CHECK = 60.0
+"""Seconds that HAProxy, or the user's command, may take to look at a file."""
+
+RELOAD = 60.0
+"""Seconds that a reload may take."""
+
+
+class Engine(Protocol):
+    """What the writer needs of whoever runs HAProxy."""
+
+    @property
+    def checks(self) -> bool:
+        """Whether a candidate is looked at before it is loaded."""
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a HAProxy, as far as it can be known without asking."""
+
+    async def adopt(self) -> bool:
+        """Takes over a HAProxy that runs already; false when there is none of ours."""
+
+    async def start(self) -> None:
+        """Starts HAProxy on the file; returns at once. Raises HaproxyUnavailable. Not where `running` holds."""
+
+    async def ended(self) -> str:
+        """How HAProxy ended, when it has."""
+
+    async def check(self, candidate: Path) -> Checked:
+        """What HAProxy says about a file."""
+
+    async def reload(self) -> Reloaded:
+        """Has HAProxy load its file anew. Raises HaproxyUnavailable."""
+
+    async def stop(self) -> None:
+        """Ends HAProxy, if it is ours to end."""
+
+
+class Managed:
+    """HAProxy as our process; `drain`: seconds that its open connections are given at the end."""
+
+    checks = True
+
+    def __init__(self, binary: Binary, place: Place, drain: float, check_command: str | None, emit: Emit) -> None:
+        self.place = place
+        self._binary = binary
+        self._drain = drain
+        self._check_command = check_command
+        self._emit = emit
+        self._process: Process | None = None
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None
+
+    async def adopt(self) -> bool:
+        self._process = await process.adopt(self.place, self._emit)
+        return self.running
+
+    async def start(self) -> None:
+        await process.clear(self.place)
+        self._process = process.start(self._binary.path, self.place)
+
+    async def ended(self) -> str:
+        if self._process is None:
+            return "is not running"
+        current = self._process
+        await current.gone()
+        if self._process is current:
+            self._process = None
+        current.close()
+        return f"(master {current.pid}) {current.status}"
+
+    async def check(self, candidate: Path) -> Checked:
+        if self._check_command is not None:
+            return await shell(self._check_command, CHECK)
+        return await check_file(self._binary.path, candidate, CHECK)
+
+    async def reload(self) -> Reloaded:
+        return await master.reload(self.place.master_socket, RELOAD)
+
+    async def stop(self) -> None:
+        if self._process is not None:
+            await process.stop(self._process, self.place, self._drain)
+            self._process.close()
+            self._process = None
+
+
+class External:
+    """Somebody else's HAProxy: never started, never stopped, reloaded by a command of the user's."""
+
+    running = True
+
+    def __init__(self, reload_command: str | None, check_command: str | None) -> None:
+        self._reload_command = reload_command
+        self._check_command = check_command
+
+    @property
+    def checks(self) -> bool:
+        return self._check_command is not None
+
+    async def adopt(self) -> bool:
+        return True
+
+    async def start(self) -> None:
+        raise AssertionError("not ours to start")
+
+    async def ended(self) -> str:
+        await asyncio.Event().wait()
+        return ""
+
+    async def check(self, candidate: Path) -> Checked:
+        return Checked(True) if self._check_command is None else await shell(self._check_command, CHECK)
+
+    async def reload(self) -> Reloaded:
+        if self._reload_command is None:
+            raise HaproxyUnavailable("there is no reload_command")
+        done = await shell(self._reload_command, RELOAD)
+        return Reloaded(done.accepted, done.lines)
+
+    async def stop(self) -> None:
+        """Nothing: it goes on."""

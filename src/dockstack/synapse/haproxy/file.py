@@ -1,0 +1,96 @@
+"""haproxy.cfg behind the changes: written atomically in a thread, the newest document only, never in the way of one."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from dockstack.events import Emit
+from dockstack.runtime.files import write_atomically
+from dockstack.runtime.loops import until_done
+from dockstack.synapse.haproxy.model import Document
+from dockstack.synapse.haproxy.render import Rendered, render
+
+SPACING = 0.1
+"""Seconds between two writes that nobody waits for: a burst of changes is a few writes."""
+
+MODE = 0o644
+
+
+class File:
+    """The configuration file on disk. `marked`: it carries the mark of its structure."""
+
+    def __init__(self, path: Path, marked: bool, emit: Emit) -> None:
+        self.path = path
+        self.text: str | None = None
+        self._marked = marked
+        self._emit = emit
+        self._pending: Callable[[], Document] | None = None
+        self._news = asyncio.Event()
+        self._rendered: Rendered | None = None
+        self._turn = threading.Lock()
+        self._asked = 0
+        self._written = 0
+
+    def put(self, document: Callable[[], Document]) -> None:
+        """The file is to hold this document, soon; it is worked out only when its turn comes. No I/O here."""
+        self._pending = document
+        self._news.set()
+
+    def render(self, document: Document) -> Rendered:
+        """The document as text and mark; what has not changed since the last time is not rendered again."""
+        self._rendered = render(document, self._rendered, self._marked)
+        return self._rendered
+
+    async def write(self, text: str) -> None:
+        """The file holds the text when this returns, and what was put before is dropped. Raises OSError."""
+        self._pending = None
+        self._asked += 1
+        await asyncio.to_thread(self._write, self._asked, text)
+
+    def _write(self, number: int, text: str) -> None:
+        with self._turn:
+            if number < self._written:  # a write that was given up and ran on in its thread
+                return
+            if text != self.text:
+                write_atomically(self.path, text.encode(), MODE)
+            self.text = text
+            self._written = number
+
+    async def flush(self) -> None:
+        """Writes what was put last, if it has not been written yet. Raises OSError."""
+        if self._pending is not None:
+            await self.write(self.render(self._pending()).text)
+
+    async def read(self) -> str | None:
+        """What is on disk now, or None when it cannot be read as text."""
+        return await asyncio.to_thread(self._read)
+
+    def _read(self) -> str | None:
+        with self._turn:
+            try:
+                return self.path.read_text()
+            except (OSError, UnicodeDecodeError):
+                return None
+
+    def forget(self) -> None:
+        """Somebody else has changed the file: the next write takes place whatever the text."""
+        self.text = None
+
+    async def run(self) -> None:
+        """Writes what was put, the newest only, for ever; a disk that refuses is tried again."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            await until_done(f"writing {self.path}", self._flush_or_keep, (OSError,), self._emit, 5.0)
+            await asyncio.sleep(SPACING)
+
+    async def _flush_or_keep(self) -> None:
+        document = self._pending
+        try:
+            await self.flush()
+        except OSError:
+            self._pending = self._pending or document
+            raise

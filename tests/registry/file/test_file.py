@@ -104,6 +104,7 @@ async def test_an_update_is_never_absent_and_never_dead_for_a_reader(registry: R
         for _ in range(2000):
             seen.append(locks.look(path))
 
+    files = len(os.listdir("/proc/self/fd"))
     reading = asyncio.create_task(asyncio.to_thread(read))
     port = 1
     while not reading.done():
@@ -111,6 +112,7 @@ async def test_an_update_is_never_absent_and_never_dead_for_a_reader(registry: R
         assert (await registry.put(registration(port))).node == lease.node
         await asyncio.sleep(0)
     await reading
+    assert len(os.listdir("/proc/self/fd")) == files
     assert None not in seen
     assert len({file.data for file in seen if file}) > 10
     assert registry.holds(lease)

@@ -233,13 +233,14 @@ class _Difference:
 
     def _append(self, server: Server, anchored: bool) -> None:
         said = meaning(server, self.traits.default_server)
+        careful = anchored and self.capabilities.init_state and said.checked and "init-state" not in said.keywords
         self.steps.append(
             Add(
                 backend=self.wanted.name,
                 server=server,
                 inherited=self.traits.default_server,
                 cookie=self.capabilities.cookie_on_add,
-                cautious=anchored and said.checked and "init-state" not in said.keywords,
+                cautious=careful,
             )
         )
 

@@ -89,7 +89,7 @@ timeout: client-hs
 """
 _REMOVED = {
     "appsession": "a `stick-table` or a `cookie` line",
-    "bind-process": "nothing: remove the line (`thread` on the bind line chooses threads)",
+    "bind-process": "nothing: leave it out (`thread` on a bind line chooses threads)",
     "block": "`http-request deny` with the same condition",
     "clitimeout": "`timeout client`",
     "contimeout": "`timeout connect`",
@@ -130,7 +130,7 @@ _REMOVED = {
     "timeout srvtimeout": "`timeout server`",
 }
 _NOT_NEGATED = """
-allredisp external-check forwarded forwardfor http-restrict-req-hdr-names httpchk httplog lb-agent-chk ldap-check
+allredisp external-check forwardfor http-restrict-req-hdr-names httpchk httplog lb-agent-chk ldap-check
 mysql-check originalto pgsql-check redis-check smtpchk ssl-hello-chk tcp-check tcpka tcplog
 """
 _NO_NEGATION = frozenset(_NOT_NEGATED.split())
@@ -170,6 +170,11 @@ def _table() -> Mapping[str, Keyword]:
 
 _TABLE = _table()
 _LONGEST = max(len(name.split()) for name in _TABLE)
+
+
+def known() -> tuple[Keyword, ...]:
+    """The whole table, without negations."""
+    return tuple(_TABLE.values())
 
 
 def lookup(line: str) -> Keyword | None:

@@ -1,0 +1,159 @@
+"""YAML text to a document. Scalars are read as in Ruby; whatever is doubtful or wrong is told with its line. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from dockstack.documents.document import Document, Steps, fault, spelled
+from dockstack.documents.environment import EnvironmentText, is_left_alone, substitute, without_erb
+from dockstack.documents.scalars import psych
+from dockstack.errors import ConfigurationError, Problem
+
+_DEEPEST = 64
+_MOST_NODES = 1_000_000  # aliases of aliases can make a small text huge
+_PLAIN = "plain scalar"
+_TAG = "tag:yaml.org,2002:"
+
+
+def parse(text: str, source: str, env: Mapping[str, str]) -> Document:
+    """The document in a text, which must be one map; an empty text is an empty map.
+
+    `source` is what users know the text by. Raises ConfigurationError with every duplicate key, unset variable and
+    unknown tag, or with the one place where the text stops being YAML.
+    """
+    loader = _Loader(without_erb(text, source, env))
+    try:
+        root = loader.get_single_node()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        what = ", ".join(filter(None, (error.problem, error.context)))
+        place = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark else source
+        raise fault(place, f"not valid YAML: {what}") from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise fault(f"{source}:{line}", f"not valid YAML: the character {error.character!r} is not allowed") from None
+    finally:
+        loader.dispose()
+    building = _Building(source, env)
+    data = {} if root is None else building.value(root, ())
+    if building.problems:
+        raise ConfigurationError(*building.problems)
+    if data is None:
+        data = {}
+    if not isinstance(data, dict):
+        raise fault(f"{source}:1", "the file must hold a map (`key: value`), not a list or a single value")
+    return Document(data, {(): source, **building.places}, tuple(building.warnings))
+
+
+class _Loader(yaml.CSafeLoader):
+    """libyaml, as in Ruby, and none of PyYAML's own reading of plain scalars."""
+
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
+        if kind is yaml.ScalarNode:
+            return _PLAIN if implicit[0] else f"{_TAG}str"
+        return f"{_TAG}map" if kind is yaml.MappingNode else f"{_TAG}seq"
+
+
+class _Building:
+    """One walk over the nodes: what was read, where it stands, and everything that is wrong."""
+
+    def __init__(self, source: str, env: Mapping[str, str]) -> None:
+        self._source = source
+        self._env = env
+        self._count = 0
+        self.places: dict[Steps, str] = {}
+        self.problems: list[Problem] = []
+        self.warnings: list[Problem] = []
+
+    def value(self, node: yaml.Node, steps: Steps) -> Any:
+        place = self._place(node)
+        self.places[steps] = place
+        self._count += 1
+        if self._count > _MOST_NODES or len(steps) > _DEEPEST:
+            raise fault(place, "too deep or too large: an alias may contain itself")
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node, steps)
+        if node.tag not in (f"{_TAG}map", f"{_TAG}seq"):
+            self._problem(node, steps, f"the tag {node.tag} is not supported")
+        if isinstance(node, yaml.SequenceNode):
+            return [self.value(item, (*steps, index)) for index, item in enumerate(node.value)]
+        assert isinstance(node, yaml.MappingNode)
+        return self._mapping(node, steps)
+
+    def _place(self, node: yaml.Node) -> str:
+        return f"{self._source}:{node.start_mark.line + 1}"
+
+    def _problem(self, node: yaml.Node, steps: Steps, what: str) -> None:
+        self.problems.append(Problem(": ".join(filter(None, (self._place(node), spelled(steps)))), what))
+
+    def _scalar(self, node: yaml.ScalarNode, steps: Steps) -> Any:
+        text: str = node.value
+        if node.tag not in (_PLAIN, f"{_TAG}str"):
+            return self._tagged(node, steps)
+        if "${" in text and not is_left_alone(steps):
+            try:
+                return EnvironmentText(substitute(text, self._env))
+            except ValueError as error:
+                self._problem(node, steps, str(error))
+                return text
+        value = psych(text) if node.tag == _PLAIN else text
+        if isinstance(value, float) and not -float("inf") < value < float("inf"):
+            self._problem(node, steps, f"{text} is no finite number")
+        return value
+
+    def _tagged(self, node: yaml.ScalarNode, steps: Steps) -> Any:
+        value = psych(node.value)
+        wanted = {"int": int, "float": (int, float), "bool": bool, "null": type(None)}.get(node.tag.removeprefix(_TAG))
+        if wanted is None:
+            self._problem(node, steps, f"the tag {node.tag} is not supported")
+        elif not isinstance(value, wanted):  # type: ignore[arg-type]
+            self._problem(node, steps, f"{node.value!r} does not fit its tag {node.tag}")
+        return value
+
+    def _mapping(self, node: yaml.MappingNode, steps: Steps) -> dict[str, Any]:
+        merges = [value for key, value in node.value if _merges(key)]
+        merged = self._merged(merges, steps)
+        own: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = None if _merges(key_node) else self._key(key_node, steps)
+            if key is None:
+                continue
+            if key in own:
+                earlier = self.places[*steps, key].rpartition(":")[2]
+                self._problem(key_node, (*steps, key), f"the key is there twice; it is already in line {earlier}")
+                continue
+            own[key] = self.value(value_node, (*steps, key))
+            self.places[*steps, key] = self._place(key_node)
+        return {**merged, **own}
+
+    def _merged(self, nodes: list[yaml.Node], steps: Steps) -> dict[str, Any]:
+        """What `<<` brings in, read before the map's own keys, which win; of several maps the first wins."""
+        merged: dict[str, Any] = {}
+        parts = [part for node in nodes for part in (node.value if isinstance(node, yaml.SequenceNode) else (node,))]
+        for part in reversed(parts):
+            if isinstance(part, yaml.MappingNode):
+                place = self.places[steps]
+                merged |= self.value(part, steps)
+                self.places[steps] = place
+            else:
+                self._problem(part, (*steps, "<<"), "a merge needs a map, or a list of maps")
+        return merged
+
+    def _key(self, node: yaml.Node, steps: Steps) -> str | None:
+        if not isinstance(node, yaml.ScalarNode):
+            self._problem(node, steps, "a key must be text, not a list or a map")
+            return None
+        value = psych(node.value) if node.tag == _PLAIN else node.value
+        if isinstance(value, bool) or value is None:
+            text = "" if value is None else str(value).lower()
+            where = f"{self._place(node)}: {spelled((*steps, text))}"
+            self.warnings.append(Problem(where, f"YAML reads the key {node.value} as {text or 'nothing'}; quote it"))
+            return text
+        return str(value)
+
+
+def _merges(key: yaml.Node) -> bool:
+    return key.tag == _PLAIN and key.value == "<<"

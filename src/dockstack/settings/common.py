@@ -2,34 +2,94 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from dockstack.documents import EnvironmentText
+from dockstack.documents.scalars import psych
+
 
 class Model(BaseModel):
-    """A part of a settings file: frozen, and a key that it does not know is a problem."""
+    """A part of a settings file: frozen, and a key that it does not know is a problem.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    `later` are keys that the old tools have and this version has not.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False)
+
+    later: ClassVar[frozenset[str]] = frozenset()
 
 
 def _one_line_is_a_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-def _port(value: int | str) -> int | str:
-    if not str(value).isdigit() or not 1 <= int(value) <= 65535:
+def _each_is_one_line(lines: tuple[str, ...]) -> tuple[str, ...]:
+    stripped = tuple(line.strip("\r\n") for line in lines)
+    for number, line in enumerate(stripped, 1):
+        if "\n" in line or "\r" in line:
+            raise ValueError(
+                f"line {number} of them has a line break in it: write a list, each line an item of its own"
+            )
+    return stripped
+
+
+def _one_line(value: str) -> str:
+    if "\n" in value or "\r" in value:
+        raise ValueError("has a line break in it; it is one line")
+    return value
+
+
+def _port(value: Any) -> Any:
+    if isinstance(value, EnvironmentText) and value.isdecimal():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError("must be a port, a whole number between 1 and 65535")
+    if not (str(value).isascii() and str(value).isdecimal()) or not 1 <= int(value) <= 65535:
         raise ValueError(f"port {value} is not between 1 and 65535")
     return value
 
 
-Lines = Annotated[tuple[str, ...], BeforeValidator(_one_line_is_a_list)]
+def _flag(value: Any) -> Any:
+    value = psych(value) if isinstance(value, EnvironmentText) else value
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false, without quotes")
+    return value
+
+
+def _no_flag(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError(f"must be a number, not {str(value).lower()}")
+    return value
+
+
+def _number_is_text(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Lines = Annotated[tuple[str, ...], BeforeValidator(_one_line_is_a_list), AfterValidator(_each_is_one_line)]
 """Configuration lines; a text where a list is meant is one line."""
 
-Port = Annotated[int | str, AfterValidator(_port)]
+Line = Annotated[str, AfterValidator(_one_line)]
+"""Text that becomes part of one line of a file."""
+
+Text = Annotated[str, BeforeValidator(_number_is_text)]
+"""Text that people write without quotes also when it is made of digits."""
+
+Port = Annotated[int | str, BeforeValidator(_port)]
 """A TCP port that keeps its type: a quoted port is registered as text."""
 
-Seconds = Annotated[float, Field(ge=0)]
+Flag = Annotated[bool, BeforeValidator(_flag)]
+"""True or false. A quoted one is refused: Ruby takes the text `false` as true."""
+
+Whole = Annotated[int, BeforeValidator(_no_flag)]
+"""A whole number."""
+
+Number = Annotated[float, BeforeValidator(_no_flag)]
+"""A finite number."""
+
+Seconds = Annotated[float, BeforeValidator(_no_flag), Field(ge=0)]
 
 
 class TlsSettings(Model):
@@ -38,12 +98,12 @@ class TlsSettings(Model):
     ca_file: str | None = None
     cert_file: str | None = None
     key_file: str | None = None
-    verify: bool = True
+    verify: Flag = True
 
 
 class StatsdSettings(Model):
     """Where counters go, by UDP."""
 
     host: str = "localhost"
-    port: int = 8125
-    sample_rate: dict[str, float] = {}
+    port: Port = 8125
+    sample_rate: dict[str, Number] = {}

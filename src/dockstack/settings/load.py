@@ -14,7 +14,7 @@ from dockstack.errors import ConfigurationError, Problem
 from dockstack.model import Address
 from dockstack.settings import faults
 from dockstack.settings.nerve import NerveSettings
-from dockstack.settings.synapse import HaproxySettings, ServiceHaproxy, SynapseSettings
+from dockstack.settings.synapse import STATS_SECTION, HaproxySettings, ServiceHaproxy, SynapseSettings
 from dockstack.settings.template import fault as template_fault
 
 T = TypeVar("T", bound=BaseModel)
@@ -104,6 +104,20 @@ def _contradictions(settings: SynapseSettings, document: Document) -> Iterator[P
                 where = document.where(("services", name, "haproxy"))
                 yield Problem(where, f"{name} would bind {bind}, as {binds[bind]} does; give one of them another port")
             binds.setdefault(bind, name)
+    if haproxy is not None:
+        yield from _hidden(haproxy, binds, document)
+
+
+def _hidden(haproxy: HaproxySettings, binds: Mapping[str, str], document: Document) -> Iterator[Problem]:
+    """The statistics page on a port of a service: HAProxy would take both, and one would hide the other."""
+    pages = [line.split()[1] for line in haproxy.extra_sections.get(STATS_SECTION, ()) if line.startswith("bind ")]
+    for page in pages:
+        host, _, port = page.rpartition(":")
+        for bind, name in binds.items():
+            other, _, taken = bind.rpartition(":")
+            if port == taken and (host == other or {host, other} & {"0.0.0.0", "*", "::", "[::]", ""}):
+                where = document.where(("services", name, "haproxy"))
+                yield Problem(where, f"{name} binds {bind}, where the statistics page is: move it, or --stats off")
 
 
 def _incomplete(haproxy: HaproxySettings, document: Document) -> Iterator[Problem]:

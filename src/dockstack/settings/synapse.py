@@ -9,6 +9,10 @@ from pydantic import BeforeValidator, Field
 from dockstack.settings.common import Lines, Model, Port, Seconds, StatsdSettings, TlsSettings
 
 
+STATS_SECTION = "listen dockstack-stats"
+"""The extra section that `--stats` adds."""
+
+
 def _one_is_a_list(value: Any) -> Any:
     return [value] if isinstance(value, dict | str) else value
 

@@ -1,0 +1,5 @@
+"""`python -m dockstack` is the command `dockstack`."""
+
+from dockstack.cli import main
+
+main()

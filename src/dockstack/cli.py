@@ -1,0 +1,317 @@
+"""The commands. What a command needs is imported when it runs: `--help` is quick, a daemon carries its own role only."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dockstack import __version__
+from dockstack.errors import ConfigurationError, DockStackError, Problem
+
+if TYPE_CHECKING:
+    from dockstack.configure import Given
+
+REFUSED = 2
+ROLES = ("nerve", "synapse")
+_HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+class _Commands(click.Group):
+    """Turns what an operator can act on into lines on stderr; anything else is a bug and keeps its traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _told():
+            return super().invoke(ctx)
+
+
+class _told:
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, ConfigurationError):
+            for problem in error.problems:
+                click.echo(f"dockstack: {problem}", err=True)
+            sys.exit(REFUSED)
+        if isinstance(error, DockStackError):
+            click.echo(f"dockstack: {error}", err=True)
+            sys.exit(1)
+
+
+@click.group(cls=_Commands, context_settings=_HELP)
+@click.version_option(__version__, prog_name="dockstack")
+def main() -> None:
+    """Registers healthy services (nerve) and routes to them through a local HAProxy (synapse)."""
+
+
+def _options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def decorate(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+_configuration = _options(
+    click.option("-c", "--config", metavar="FILE", help="The configuration file (for synapse also a base: default)."),
+    click.option("-d", "--discovery", multiple=True, metavar="URL", help="zk://H1,H2/BASE or file:///DIR; for all -s."),
+    click.option("-s", "--service", "services", multiple=True, metavar="SPEC", help="A service, see the top."),
+    click.option("-r", "--raw", "raws", multiple=True, metavar="NAME:JQ", help="A jq program on a service's settings."),
+    click.option("--templates", multiple=True, type=click.Path(path_type=Path), metavar="DIR", help="Own templates."),
+    click.option("--session-timeout", type=click.FloatRange(0.5, 600), metavar="SECONDS", help="Of -d; default 10."),
+    click.option(
+        "--unknown-keys",
+        type=click.Choice(["error", "warn"]),
+        envvar="DOCKSTACK_UNKNOWN_KEYS",
+        default="error",
+        show_default=True,
+        help="What a key that the schema does not have is.",
+    ),
+)
+_run_dir = click.option("--run-dir", type=click.Path(path_type=Path), help="Sockets, locks, generated files.")
+_state_dir = click.option("--state-dir", type=click.Path(path_type=Path), help="What is kept over a restart.")
+
+
+@main.command(context_settings=_HELP)
+@_configuration
+@click.option("-i", "--instance_id", "--instance-id", help="The name to register under.")
+@click.option("-k", "--check-config", is_flag=True, help="Check the configuration and exit: 0 or 2.")
+@click.option("--drain", type=click.FloatRange(0, 3600), default=0.0, help="Seconds between withdrawal and exit.")
+@_run_dir
+@_state_dir
+def nerve(
+    *,
+    instance_id: str | None,
+    check_config: bool,
+    drain: float,
+    run_dir: Path | None,
+    state_dir: Path | None,
+    **given: Any,
+) -> None:
+    """Checks services and keeps the healthy ones registered.
+
+    With -s NAME:TYPE:PORT:PATH the service NAME on PORT is checked as TYPE says and registered below BASE + PATH;
+    SERVICE_HOST is the address that others reach it under.
+    """
+    from dockstack import configure
+
+    asked = _given(given)
+    loaded = configure.nerve(asked, instance_id, os.environ)
+    if check_config or os.environ.get("NERVE_CHECK_CONFIG"):
+        from dockstack.nerve.service import plan
+
+        plan(loaded.settings)
+        _approve(loaded.warnings, len(loaded.settings.services))
+        return
+    run_dir, state_dir = _directories(run_dir, state_dir)
+
+    async def life() -> None:
+        from dockstack.events import to_log
+        from dockstack.nerve.daemon import Options, run
+
+        def read_again() -> Any:
+            return configure.nerve(asked, instance_id, os.environ).settings
+
+        await run(loaded.settings, Options(run_dir, state_dir, drain, read_again), to_log)
+
+    _live("nerve", run_dir, loaded.warnings, life)
+
+
+@main.command(context_settings=_HELP)
+@_configuration
+@click.option("--bind", metavar="ADDRESS", help="Where the frontends listen; default 0.0.0.0, or as the file says.")
+@click.option("--stats", default="127.0.0.1:8080", show_default=True, metavar="HOST:PORT|off", help="Statistics page.")
+@click.option("--haproxy", type=click.Path(path_type=Path), help="Which HAProxy; default: the one on the PATH.")
+@click.option(
+    "--drain", type=click.FloatRange(0, 3600), default=0.5, show_default=True, help="Seconds for open sessions."
+)
+@click.option(
+    "--startup-grace",
+    type=click.FloatRange(0, 600),
+    default=5.0,
+    show_default=True,
+    help="Seconds to wait for the registry at start.",
+)
+@_run_dir
+@_state_dir
+def synapse(
+    *,
+    bind: str | None,
+    stats: str,
+    haproxy: Path | None,
+    drain: float,
+    startup_grace: float,
+    run_dir: Path | None,
+    state_dir: Path | None,
+    **given: Any,
+) -> None:
+    """Follows registrations and drives a local HAProxy.
+
+    With -s NAME:TYPE:PATH the instances below BASE + PATH are served as TYPE says. -c names a file or a base
+    configuration.
+    """
+    from dockstack import configure
+
+    run_dir, state_dir = _named(run_dir, state_dir)
+    ambassador = configure.Ambassador(run_dir.absolute(), bind, stats)
+    loaded = configure.synapse(_given(given), ambassador, os.environ)
+    _directories(run_dir, state_dir)
+
+    async def life() -> None:
+        from dockstack.events import to_log
+        from dockstack.synapse.daemon import Options, run
+
+        options = Options(
+            run_dir=run_dir.absolute(),
+            state_dir=state_dir.absolute(),
+            haproxy=haproxy,
+            drain=drain,
+            startup_grace=startup_grace,
+        )
+        await run(loaded.settings, options, to_log)
+
+    _live("synapse", run_dir, loaded.warnings, life)
+
+
+@main.command(context_settings=_HELP)
+@click.option("--stay", is_flag=True, help="Keep everything running at the end and print where it is.")
+def demo(stay: bool) -> None:
+    """Shows the whole product on this machine: no server, no root, no Docker."""
+    from dockstack.demo import run
+
+    sys.exit(run(stay))
+
+
+@main.command(context_settings=_HELP)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--role", type=click.Choice(ROLES), help="Default: by what the file holds.")
+@click.option("--unknown-keys", type=click.Choice(["error", "warn"]), envvar="DOCKSTACK_UNKNOWN_KEYS", default="error")
+def check(file: Path, role: str | None, unknown_keys: str) -> None:
+    """Checks a nerve or synapse file: exit 0, or 2 with everything that is wrong."""
+    from dockstack.documents import read
+    from dockstack.settings import load
+
+    document = load.with_service_files(read(file, os.environ), os.environ)
+    lenient = unknown_keys == "warn"
+    role = role or ("synapse" if {"haproxy", "file_output"} & document.data.keys() else "nerve")
+    if role == "nerve":
+        from dockstack.nerve.service import plan
+
+        nerve_file = load.nerve(document, lenient)
+        plan(nerve_file.settings)
+        _approve(nerve_file.warnings, len(nerve_file.settings.services))
+    else:
+        synapse_file = load.synapse(document, lenient)
+        _approve(synapse_file.warnings, len(synapse_file.settings.services))
+
+
+_role = click.option("--role", type=click.Choice(ROLES), help="Default: every daemon of the run directory.")
+
+
+@main.command(context_settings=_HELP)
+@_role
+@_run_dir
+def health(role: str | None, run_dir: Path | None) -> None:
+    """Asks whether the daemon is well: exit 0 or 1."""
+    _ask("health", role, run_dir)
+
+
+@main.command(context_settings=_HELP)
+@_role
+@_run_dir
+def ready(role: str | None, run_dir: Path | None) -> None:
+    """Asks whether the daemon has done its first work (registered; serving): exit 0 or 1."""
+    _ask("ready", role, run_dir)
+
+
+def nerve_main() -> None:
+    """The command `dockstack-nerve`."""
+    with _told():
+        nerve(prog_name="dockstack-nerve")
+
+
+def synapse_main() -> None:
+    """The command `dockstack-synapse`."""
+    with _told():
+        synapse(prog_name="dockstack-synapse")
+
+
+def _given(options: dict[str, Any]) -> Given:
+    from dockstack.configure import Given
+
+    lenient = options.pop("unknown_keys") == "warn"
+    return Given(**options, unknown_keys_are_warnings=lenient)
+
+
+def _approve(warnings: tuple[Problem, ...], services: int) -> None:
+    for warning in warnings:
+        click.echo(f"dockstack: warning: {warning}", err=True)
+    click.echo(f"the configuration is valid: {services} service{'' if services == 1 else 's'}")
+
+
+def _named(run_dir: Path | None, state_dir: Path | None) -> tuple[Path, Path]:
+    from dockstack.runtime.process import default_run_dir, default_state_dir
+
+    uid = os.geteuid()
+    return run_dir or default_run_dir(uid, os.environ), state_dir or default_state_dir(uid, os.environ)
+
+
+def _directories(run_dir: Path | None, state_dir: Path | None) -> tuple[Path, Path]:
+    from dockstack.runtime.process import make_private
+
+    run_dir, state_dir = _named(run_dir, state_dir)
+    make_private(run_dir, "--run-dir")
+    make_private(state_dir, "--state-dir")
+    return run_dir, state_dir
+
+
+def _live(
+    role: str, run_dir: Path, warnings: tuple[Problem, ...], life: Callable[[], Coroutine[Any, Any, None]]
+) -> None:
+    """The daemon from here on: its lock, its log, its loop."""
+    import uvloop
+
+    from dockstack.runtime.process import locked, raise_file_limit
+
+    level = logging.DEBUG if os.environ.get("DEBUG") else logging.INFO
+    logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    raise_file_limit()
+    with locked(run_dir, role):
+        for warning in warnings:
+            logging.getLogger("dockstack").warning("%s", warning)
+        uvloop.run(_with_orphans(life))
+
+
+async def _with_orphans(life: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    from dockstack.runtime.process import reap_orphans
+    from dockstack.runtime.scope import servants
+
+    async with servants() as tasks:
+        if os.getpid() == 1:
+            tasks.create_task(reap_orphans())
+        await life()
+
+
+def _ask(question: Any, role: str | None, run_dir: Path | None) -> None:
+    from dockstack.admin.client import ask
+
+    directory = _named(run_dir, None)[0]
+    asked = [role] if role else [each for each in ROLES if (directory / f"{each}.sock").exists()]
+    if not asked:
+        raise DockStackError(f"no daemon runs in {directory}; start one, or name its directory with --run-dir")
+    well = True
+    for each in asked:
+        report = ask(directory / f"{each}.sock", question)
+        well = well and report.ok
+        for line in report.lines or (("ok" if report.ok else "not ok"),):
+            click.echo(f"{each}: {line}")
+    if not well:
+        sys.exit(1)

@@ -1,0 +1,204 @@
+"""From the command line, the environment and the files to settings: reads what `spec` and `settings` decide about."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dockstack import spec, templates
+from dockstack.documents import Document, read
+from dockstack.errors import ConfigurationError, Problem
+from dockstack.settings import load
+from dockstack.settings.load import Loaded
+from dockstack.settings.nerve import NerveSettings
+from dockstack.settings.synapse import SynapseSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What the command line says about the configuration, for either role."""
+
+    config: str | None = None
+    discovery: tuple[str, ...] = ()
+    services: tuple[str, ...] = ()
+    raws: tuple[str, ...] = ()
+    templates: tuple[Path, ...] = ()
+    session_timeout: float | None = None
+    unknown_keys_are_warnings: bool = False
+
+
+def nerve(given: Given, instance_id: str | None, env: Mapping[str, str]) -> Loaded[NerveSettings]:
+    """Nerve's settings. Raises ConfigurationError with everything that is wrong."""
+    config = given.config or env.get("NERVE_CONFIG")
+    if not config and not given.services:
+        raise _nothing_to_do("nerve -d zk://127.0.0.1:2181/nerve -s mysql:mysql:3306:/mysql")
+    document = _file(config, env)
+    texts: list[Problem] = []
+    if given.services:
+        document, texts = _with_nerve_services(document, given, env)
+    document = _with_changes(document, given.raws)
+    named = instance_id or env.get("NERVE_INSTANCE_ID") or document.data.get("instance_id")
+    if not named and given.services:
+        named = env.get("INSTANCE_ID") or "nerve"
+    if named:
+        document = document.with_data({**document.data, "instance_id": named})
+    loaded = load.nerve(document, given.unknown_keys_are_warnings)
+    return replace(loaded, warnings=(*texts, *loaded.warnings))
+
+
+@dataclass(frozen=True, slots=True)
+class Ambassador:
+    """What the command line says about HAProxy; `run_dir` is where its files go."""
+
+    run_dir: Path
+    bind: str | None = None
+    stats: str = "127.0.0.1:8080"
+
+
+def synapse(given: Given, ambassador: Ambassador, env: Mapping[str, str]) -> Loaded[SynapseSettings]:
+    """Synapse's settings. Raises ConfigurationError with everything that is wrong."""
+    config = given.config or env.get("SYNAPSE_CONFIG")
+    if not config and not given.services:
+        raise _nothing_to_do("synapse -d zk://127.0.0.1:2181/nerve -s mysql:mysql:/mysql")
+    directories = templates.directories(given.templates)
+    document, is_base = _base(config, directories, env)
+    texts: list[Problem] = []
+    if given.services:
+        document, texts = _with_synapse_services(document, given, directories, env)
+    document = _with_changes(document, given.raws)
+    if given.services:
+        spec.without_port(document.data["services"], spec.specs(spec.parse_synapse, given.services))
+    if is_base or given.services:
+        around = spec.Surroundings(str(ambassador.run_dir), _file_limit(), _user() if is_base else None)
+        stats = spec.stats_address(ambassador.stats)
+        document = document.with_data(spec.base(document.data, around, ambassador.bind, stats))
+    loaded = load.synapse(document, given.unknown_keys_are_warnings)
+    return replace(loaded, warnings=(*texts, *loaded.warnings))
+
+
+def _with_nerve_services(document: Document, given: Given, env: Mapping[str, str]) -> tuple[Document, list[Problem]]:
+    host = env.get("SERVICE_HOST")
+    if not host:
+        raise ConfigurationError(
+            Problem(
+                "SERVICE_HOST", "is not set: with -s it is the address under which others reach this host's services"
+            )
+        )
+    taken = tuple(document.data.get("services") or ())
+    registry = spec.discovery(given.discovery, needed=True)
+    assert registry is not None
+    locator, base = registry
+    if given.session_timeout is not None:
+        locator = replace(locator, session_timeout=given.session_timeout)
+    directories = templates.directories(given.templates)
+    warnings: list[Problem] = []
+    for one in spec.specs(spec.parse_nerve, given.services, taken):
+        path = _path(one, base, warnings)
+        plain = spec.nerve_service(one, _template("nerve", one, directories, env), host, locator, path)
+        document = document.with_part(("services", one.name), Document(plain, {(): one.where}))
+    return document, warnings
+
+
+def _with_synapse_services(
+    document: Document, given: Given, directories: tuple[Path, ...], env: Mapping[str, str]
+) -> tuple[Document, list[Problem]]:
+    taken = tuple(document.data.get("services") or ())
+    registry = spec.discovery(given.discovery, needed=True)
+    assert registry is not None
+    locator, base = registry
+    if given.session_timeout is not None:
+        locator = replace(locator, session_timeout=given.session_timeout)
+    warnings: list[Problem] = []
+    for one in spec.specs(spec.parse_synapse, given.services, taken):
+        path = _path(one, base, warnings)
+        plain = spec.synapse_service(_template("synapse", one, directories, env), locator, path)
+        document = document.with_part(("services", one.name), Document(plain, {(): one.where}))
+    return document, warnings
+
+
+def _path(one: spec.Spec, base: str, warnings: list[Problem]) -> str:
+    path, doubt = spec.path_below(base, one.path)
+    if doubt:
+        warnings.append(Problem(one.where, doubt))
+    return path
+
+
+def _template(role: str, one: spec.Spec, directories: tuple[Path, ...], env: Mapping[str, str]) -> dict[str, Any]:
+    found = templates.template(role, one.type, directories, env)
+    return spec.template_of(one, None if found is None else found.data, templates.types(role, directories))
+
+
+def _file(config: str | None, env: Mapping[str, str]) -> Document:
+    if not config:
+        return Document({}, {})
+    return load.with_service_files(read(Path(config), env), env)
+
+
+def _base(config: str | None, directories: tuple[Path, ...], env: Mapping[str, str]) -> tuple[Document, bool]:
+    """The file, or the base configuration of that name; and whether it is one of those."""
+    name = config or "default"
+    if "/" not in name and not Path(name).exists():
+        found = templates.template("base", name, directories, env)
+        if found is not None:
+            return found, True
+    if "/" not in name and not Path(name).exists() and not Path(name).suffix:
+        known = ", ".join(templates.types("base", directories))
+        raise ConfigurationError(
+            Problem(f"-c {name}", f"is neither a file nor a base configuration; base configurations: {known}")
+        )
+    return _file(name, env), False
+
+
+def _with_changes(document: Document, raws: tuple[str, ...]) -> Document:
+    if not raws:
+        return document
+    services = document.data.get("services")
+    if not isinstance(services, dict):
+        services = {}
+    after = spec.changed(services, raws, _jq)
+    for name in dict.fromkeys(raw.partition(":")[0] for raw in raws):
+        steps = ("services", name)
+        document = document.with_part(steps, Document(after[name], {(): document.places.get(steps, f"-r {name}")}))
+    return document
+
+
+def _jq(program: str, value: dict[str, Any]) -> dict[str, Any]:
+    import jq
+
+    try:
+        results = jq.compile(program).input_value(value).all()
+    except ValueError as error:
+        raise ValueError(f"jq: {' '.join(str(error).split())}") from None
+    if len(results) != 1 or not isinstance(results[0], dict):
+        raise ValueError("the program must give one object: the service with its changes, as '.check_interval=5' does")
+    return results[0]
+
+
+def _file_limit() -> int:
+    from dockstack.runtime.process import raise_file_limit
+
+    return raise_file_limit()
+
+
+def _user() -> str | None:
+    """The user that HAProxy gives itself up to: `haproxy`, if we are root and both user and group exist."""
+    import grp
+    import pwd
+
+    if os.geteuid() != 0:
+        return None
+    try:
+        pwd.getpwnam("haproxy")
+        grp.getgrnam("haproxy")
+    except KeyError:
+        return None
+    return "haproxy"
+
+
+def _nothing_to_do(example: str) -> ConfigurationError:
+    return ConfigurationError(
+        Problem("command line", f"there is nothing to do: give a file with -c FILE, or services: dockstack {example}")
+    )

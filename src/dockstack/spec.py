@@ -1,0 +1,266 @@
+"""DockStack's own command line: `-d` a registry, `-s` services, `-r` changes to them, as a nerve or synapse file would
+hold them. Pure; jq is only a function here.
+
+    nerve    -d zk://h1,h2/BASE   -s NAME:TYPE:PORT:PATH   (or NAME:TYPE:CONTAINER:CONTAINER_PORT:PATH)
+    synapse  -d zk://h1,h2/BASE   -s NAME:TYPE:PATH
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dockstack.errors import ConfigurationError, Problem
+from dockstack.registry import Locator
+from dockstack.registry.url import fold, parse_url
+from dockstack.settings.synapse import STATS_SECTION
+
+Plain = dict[str, Any]
+Jq = Callable[[str, Plain], Plain]
+"""Runs a jq program on a dictionary; raises ValueError with the reason when the outcome is no dictionary."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """One `-s`, taken apart: `source` is a port or None for synapse; `text` is what the user wrote."""
+
+    text: str
+    name: str
+    type: str
+    port: int | None
+    path: str
+
+    @property
+    def where(self) -> str:
+        return f"-s {self.text}"
+
+
+def parse_nerve(text: str) -> Spec:
+    """NAME:TYPE:PORT:PATH. Raises ConfigurationError."""
+    where, parts = f"-s {text}", text.split(":")
+    if len(parts) > 2 and parts[2].isdigit():
+        parts = text.split(":", 3)
+        if len(parts) < 4:
+            raise _fault(where, "has no path: NAME:TYPE:PORT:PATH is meant")
+        name, kind, port, path = parts
+        if not 1 <= int(port) <= 65535:
+            raise _fault(where, f"port {port} is not between 1 and 65535")
+        return _checked(Spec(text, name, kind, int(port), path))
+    if len(parts) >= 5:
+        raise _fault(
+            where,
+            f"looking up the container {parts[2]!r} is not there yet: give its published port, NAME:TYPE:PORT:PATH",
+        )
+    raise _fault(where, "is not NAME:TYPE:PORT:PATH")
+
+
+def parse_synapse(text: str) -> Spec:
+    """NAME:TYPE:PATH. Raises ConfigurationError."""
+    parts = text.split(":", 2)
+    if len(parts) < 3:
+        raise _fault(f"-s {text}", "is not NAME:TYPE:PATH")
+    return _checked(Spec(text, parts[0], parts[1], None, parts[2]))
+
+
+def specs(parse: Callable[[str], Spec], texts: Sequence[str], taken: Sequence[str] = ()) -> tuple[Spec, ...]:
+    """All `-s`, or every problem with them; `taken` are the names that a file has already."""
+    found: list[Spec] = []
+    problems: list[Problem] = []
+    for text in texts:
+        try:
+            one = parse(text)
+        except ConfigurationError as error:
+            problems += error.problems
+            continue
+        if one.name in (*taken, *(other.name for other in found)):
+            problems.append(Problem(one.where, f"there are two services called {one.name}; names must differ"))
+        found.append(one)
+    if problems:
+        raise ConfigurationError(*problems)
+    return tuple(found)
+
+
+def discovery(urls: Sequence[str], needed: bool) -> tuple[Locator, str] | None:
+    """The registry of the last `-d` and its BASE path. Raises ConfigurationError."""
+    if not urls:
+        if needed:
+            raise _fault("-d", "is missing: with -s name the registry, for example -d zk://127.0.0.1:2181/nerve")
+        return None
+    try:
+        locator, base = parse_url(urls[-1])
+    except ValueError as error:
+        raise _fault(f"-d {_without_password(urls[-1])}", str(error)) from None
+    if locator.scheme not in ("zookeeper", "file"):
+        raise _fault(f"-d {_without_password(urls[-1])}", f"{locator.scheme} is not there yet: use zk://… or file:///…")
+    return locator, base
+
+
+def path_below(base: str, path: str) -> tuple[str, str | None]:
+    """BASE and PATH joined as text, as the old tool did, and a warning where that is seldom meant."""
+    joined = fold(base + path)
+    if path.startswith("/") or not path:
+        return joined, None
+    return joined, f"PATH is appended as it is: {joined} is used; write /{path} for {fold(f'{base}/{path}')}"
+
+
+def nerve_service(spec: Spec, template: Plain, host: str, locator: Locator, path: str) -> Plain:
+    """The nerve file's entry for one `-s`."""
+    return {"host": host, "port": spec.port, **_reporter(locator, path), **template}
+
+
+def synapse_service(template: Plain, locator: Locator, path: str) -> Plain:
+    """The synapse file's entry for one `-s`."""
+    return {"discovery": _discovery(locator, path), **template}
+
+
+def template_of(spec: Spec, found: Plain | None, known: Sequence[str]) -> Plain:
+    """The template behind TYPE. Raises ConfigurationError, naming those that there are."""
+    if found is None:
+        close = difflib.get_close_matches(spec.type, known, 1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise _fault(spec.where, f"unknown TYPE {spec.type!r}; known: {', '.join(known)}{hint}")
+    return found
+
+
+def changed(services: Mapping[str, Plain], raws: Sequence[str], jq: Jq) -> dict[str, Plain]:
+    """The services after all `-r NAME:JQ`, in order. Raises ConfigurationError naming the -r."""
+    after = dict(services)
+    for raw in raws:
+        where = f"-r {raw}"
+        name, colon, program = raw.partition(":")
+        if not colon or not program.strip():
+            raise _fault(where, "is not NAME:JQ, for example 'mysql:.check_interval=5'")
+        if name not in after:
+            known = ", ".join(after) or "none; add one with -s"
+            raise _fault(where, f"there is no service {name!r}; services: {known}")
+        try:
+            after[name] = jq(program, after[name])
+        except ValueError as error:
+            raise _fault(where, str(error)) from None
+    return after
+
+
+def without_port(services: Mapping[str, Plain], specs: Sequence[Spec]) -> None:
+    """Raises ConfigurationError for services of the command line whose frontend would have no port."""
+    lacking = [
+        Problem(spec.where, f"{spec.type} has no port of its own; add -r '{spec.name}:.haproxy.port=PORT'")
+        for spec in specs
+        if not {"port", "bind_address"} & (services[spec.name].get("haproxy") or {}).keys()
+    ]
+    if lacking:
+        raise ConfigurationError(*lacking)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the base configuration depends on outside the command line.
+
+    `files` is the limit of open files, `user` a user and group that HAProxy gives itself up to, when it may.
+    """
+
+    run_dir: str
+    files: int
+    user: str | None
+
+
+def base(plain: Plain, around: Surroundings, bind: str | None, stats: str | None) -> Plain:
+    """The base configuration and what DockStack adds: files and sockets in the run directory, maxconn, statistics.
+
+    `bind` replaces the address of all frontends; `stats` is HOST:PORT of the read-only statistics page, or None.
+    What the base says itself stays.
+    """
+    haproxy = dict(plain.get("haproxy") or {})
+    haproxy["global"] = [*(haproxy.get("global") or []), *_global(haproxy.get("global") or [], around)]
+    haproxy.setdefault("config_file_path", f"{around.run_dir}/haproxy.cfg")
+    haproxy.setdefault("socket_file_path", f"{around.run_dir}/haproxy.sock")
+    if bind is not None:
+        haproxy["bind_address"] = bind
+    if stats is not None:
+        page = [f"bind {stats}", "mode http", "stats enable", "stats uri /", "stats refresh 5s"]
+        haproxy["extra_sections"] = {**(haproxy.get("extra_sections") or {}), STATS_SECTION: page}
+    return {**plain, "haproxy": haproxy}
+
+
+def stats_address(text: str) -> str | None:
+    """`--stats HOST:PORT` or `off`. Raises ConfigurationError."""
+    if text == "off":
+        return None
+    host, colon, port = text.rpartition(":")
+    if not (host and colon and port.isdigit() and 1 <= int(port) <= 65535):
+        raise _fault(f"--stats {text}", "is neither HOST:PORT nor off")
+    return text
+
+
+def maxconn(files: int) -> int:
+    """Connections that fit into this many open files: two for each, some for listeners, checks and logs."""
+    return max(100, min(100_000, int((files - 200) * 0.45)))
+
+
+def _global(lines: Sequence[str], around: Surroundings) -> list[str]:
+    said = {line.split()[0] for line in lines if line.split()}
+    added = [] if "maxconn" in said else [f"maxconn {maxconn(around.files)}"]
+    if around.user is not None and not said & {"user", "group", "uid", "gid"}:
+        added += [f"user {around.user}", f"group {around.user}"]
+    return added
+
+
+def _reporter(locator: Locator, path: str) -> Plain:
+    if locator.scheme == "file":
+        return {"reporter_type": "file", "file_directory": locator.root, "file_path": path}
+    return {
+        "reporter_type": "zookeeper",
+        "zk_hosts": [str(host) for host in locator.hosts],
+        "zk_path": path,
+        **{f"zk_{key}": value for key, value in _secrets(locator).items()},
+    }
+
+
+def _discovery(locator: Locator, path: str) -> Plain:
+    if locator.scheme == "file":
+        return {"method": "file", "directory": locator.root, "path": path}
+    return {
+        "method": "zookeeper",
+        "hosts": [str(host) for host in locator.hosts],
+        "path": path,
+        **_secrets(locator),
+    }
+
+
+def _secrets(locator: Locator) -> Plain:
+    tls = locator.tls
+    return {
+        "session_timeout": locator.session_timeout,
+        **({} if locator.username is None else {"auth": f"{locator.username}:{locator.password or ''}"}),
+        **(
+            {}
+            if tls is None
+            else {
+                "tls": {
+                    key: value
+                    for key in ("ca_file", "cert_file", "key_file", "verify")
+                    if (value := getattr(tls, key)) is not None
+                }
+            }
+        ),
+    }
+
+
+def _checked(spec: Spec) -> Spec:
+    for what, word in (("NAME", spec.name), ("TYPE", spec.type)):
+        if not word or not word.isprintable() or " " in word or "/" in word:
+            raise _fault(spec.where, f"{what} {word!r} must be a word without spaces or slashes")
+    if not spec.path:
+        raise _fault(spec.where, "has no path: where in the registry is it? For example /mysql")
+    return spec
+
+
+def _without_password(url: str) -> str:
+    scheme, found, rest = url.partition("://")
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}{found}{authority.rpartition('@')[2]}{slash}{path}"
+
+
+def _fault(where: str, what: str) -> ConfigurationError:
+    return ConfigurationError(Problem(where, what))

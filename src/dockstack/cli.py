@@ -1,4 +1,4 @@
-"""The commands. What a command needs is imported when it runs: `--help` is quick, a daemon carries its own role only."""
+"""The commands. What a command needs is imported when it runs: `--help` is quick, a daemon carries its own role."""
 
 from __future__ import annotations
 

@@ -8,7 +8,6 @@ from pydantic import BeforeValidator, Field
 
 from dockstack.settings.common import Lines, Model, Port, Seconds, StatsdSettings, TlsSettings
 
-
 STATS_SECTION = "listen dockstack-stats"
 """The extra section that `--stats` adds."""
 

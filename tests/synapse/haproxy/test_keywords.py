@@ -148,7 +148,7 @@ def refusals(binary: HaproxyBinary, directory: Path, frontend: list[str], backen
 
 
 def _refusals(binary: HaproxyBinary, path: Path, frontend: list[str], backend: list[str]) -> set[str]:
-    text = "global\n external-check\n insecure-fork-wanted\nhttp-errors e\n errorfile 503 /dev/null\n".split("\n")
+    text = ["global", " external-check", " insecure-fork-wanted", "http-errors e", " errorfile 503 /dev/null", ""]
     text += ["defaults", " mode http", "frontend f", *frontend, "backend b", *backend, ""]
     path.write_text("\n".join(text))
     answer = subprocess.run([binary.path, "-c", "-f", path], capture_output=True, text=True, timeout=30, check=False)

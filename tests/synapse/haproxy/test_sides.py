@@ -1,0 +1,176 @@
+"""Where the lines of a service go, and what is said about those that go nowhere."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dockstack.settings.synapse import ServiceHaproxy
+from dockstack.synapse.haproxy.model import Section
+from dockstack.synapse.haproxy.sides import Sides, bare, modern_section, modernised, shared_top, sides
+from tests.servers.haproxy import HaproxyBinary
+
+WHERE = "services.svc.haproxy"
+
+
+def sorted_lines(modern: bool = True, **parts: Any) -> Sides:
+    return sides(WHERE, ServiceHaproxy(**parts), modern)
+
+
+def test_own_lines_come_before_those_of_listen() -> None:
+    found = sorted_lines(frontend=["maxconn 5"], backend=["balance source"], listen=["mode http", "timeout server 5s"])
+    assert found.frontend == ("maxconn 5", "mode http")
+    assert found.backend == ("balance source", "mode http", "timeout server 5s")
+
+
+@pytest.mark.parametrize(
+    ("line", "frontend", "backend"),
+    [
+        ("mode http", True, True),
+        ("option httplog", True, True),
+        ("option tcplog", True, True),
+        ("log-format x", True, True),
+        ("stick-table type ip size 1", False, True),
+        ("persist rdp-cookie", False, True),
+        ("transparent", False, True),
+        ("external-check command /x", False, True),
+        ("unique-id-format x", True, False),
+        ("unique-id-header X", True, False),
+        ("id 5", False, True),
+        ("guid x", False, True),
+        ("http-check send meth GET", False, True),
+        ("tcp-check comment x", False, True),
+        ("retry-on conn-failure", False, True),
+        ("hash-balance-factor 150", False, True),
+        ("srvtcpka-cnt 3", False, True),
+        ("option forwarded", False, True),
+        ("option h1-case-adjust-bogus-server", False, True),
+        ("server-template s 1 db:1", False, True),
+        ("tcp-request session accept", True, False),
+        ("error-log-format x", True, False),
+        ("clitcpka-cnt 3", True, False),
+        ("timeout client-hs 3s", True, False),
+        ("option h1-case-adjust-bogus-client", True, False),
+        ("option disable-h2-upgrade", True, False),
+        ("option idle-close-on-response", True, False),
+        ("filter trace", True, False),
+        ("http-after-response set-header X y", True, False),
+        ("http-error status 500", True, True),
+        ("errorfiles x", True, True),
+        ("option http-restrict-req-hdr-names preserve", True, True),
+        ("no option logasap", True, False),
+        ("no log", True, True),
+        ("bind 127.0.0.1:1", True, False),
+        ("bogus yes", False, False),
+    ],
+)
+def test_the_sides_of_a_listen_line(line: str, frontend: bool, backend: bool) -> None:
+    found = sorted_lines(listen=[line])
+    assert (found.frontend, found.backend) == ((line,) if frontend else (), (line,) if backend else ())
+    assert bool(found.dropped) is not (frontend or backend)
+
+
+def test_a_line_on_the_wrong_side_is_left_out_and_named() -> None:
+    found = sorted_lines(frontend=["option httpchk", "id 5"], backend=["maxconn 5"], shared_frontend=["balance source"])
+    assert (found.frontend, found.backend, found.shared) == (("id 5",), (), ())
+    assert found.dropped == (
+        f"{WHERE}.frontend: `option httpchk` belongs in a backend; it is left out",
+        f"{WHERE}.backend: `maxconn 5` belongs in a frontend; it is left out",
+        f"{WHERE}.shared_frontend: `balance source` belongs in a backend; it is left out",
+    )
+
+
+def test_empty_lines_and_comments_go_without_a_word() -> None:
+    found = sorted_lines(listen=["", "  # nothing", "  mode   http  "])
+    assert found.backend == ("mode   http",)
+    assert found.dropped == ()
+    assert bare(["a\n\n#b\n c "]) == ("a", "c")
+
+
+@pytest.mark.parametrize("modern", [True, False])
+@pytest.mark.parametrize("part", ["listen", "frontend", "backend", "shared_frontend"])
+@pytest.mark.parametrize("line", ["block if bad", "reqadd X:\\ y", "option forceclose", "no option mysql-check"])
+def test_what_haproxy_no_longer_takes_is_a_problem_everywhere(part: str, line: str, modern: bool) -> None:
+    found = sorted_lines(modern, **{part: [line]})
+    assert found.dropped == ()
+    (problem,) = found.problems
+    assert problem.where == f"{WHERE}.{part}"
+    assert f"`{line}`" in problem.what
+    assert "write" in problem.what
+
+
+def test_a_newer_line_is_written_and_named() -> None:
+    found = sorted_lines(listen=["retry-on conn-failure", "mode http"])
+    assert (found.backend, len(found.newer)) == (("retry-on conn-failure", "mode http"), 1)
+
+
+CHECK = r"option httpchk GET /health HTTP/1.1\r\nHost:\ www\r\nX-A:b"
+
+
+@pytest.mark.parametrize(
+    ("line", "new"),
+    [
+        (CHECK, ("option httpchk", "http-check send meth GET uri /health ver HTTP/1.1 hdr Host www hdr X-A b")),
+        (
+            r"OPTION httpchk HEAD / HTTP/1.0\r\nUser-Agent:\ a\ b",
+            ("option httpchk", r"http-check send meth HEAD uri / ver HTTP/1.0 hdr User-Agent a\ b"),
+        ),
+        ("option httpchk GET /health", ("option httpchk GET /health",)),
+        ("option httpchk GET / HTTP/1.0", ("option httpchk GET / HTTP/1.0",)),
+        ("mode http", ("mode http",)),
+        ('acl x "', ('acl x "',)),
+    ],
+)
+def test_headers_behind_the_version_become_a_rule(line: str, new: tuple[str, ...]) -> None:
+    assert modernised(line) == new
+
+
+def test_rewriting_is_said_once_and_only_done_for_a_modern_haproxy() -> None:
+    found = sorted_lines(listen=[CHECK])
+    assert (found.backend, len(found.rewritten)) == (modernised(CHECK), 1)
+    old = sorted_lines(modern=False, listen=[CHECK])
+    assert (old.backend, old.rewritten) == ((CHECK,), ())
+
+
+@pytest.mark.parametrize(
+    ("title", "new", "first"),
+    [
+        ("listen stats :3212", "listen stats", ("bind :3212",)),
+        ("frontend web 10.0.0.1:80 ssl", "frontend web", ("bind 10.0.0.1:80 ssl",)),
+        ("listen stats", "listen stats", ()),
+        ("frontend web from x", "frontend web from x", ()),
+        ("peers p 1", "peers p 1", ()),
+    ],
+)
+def test_an_address_in_a_title_becomes_a_bind_line(title: str, new: str, first: tuple[str, ...]) -> None:
+    section, said = modern_section(Section(title, ("mode http",)))
+    assert section == Section(new, (*first, "mode http"))
+    assert len(said) == len(first)
+
+
+def test_the_shared_frontend_of_the_top_section_is_filtered_too() -> None:
+    found = shared_top("haproxy", ["bind :1", "bogus", "balance source"], modern=True)
+    assert (found.shared, len(found.dropped)) == (("bind :1",), 2)
+
+
+def test_haproxy_takes_what_is_rewritten(haproxy: HaproxyBinary, tmp_path: Path) -> None:
+    section, _ = modern_section(Section("listen stats 127.0.0.1:18998", ("stats enable",)))
+    lines = [
+        section.title,
+        *section.lines,
+        "backend b",
+        *modernised(CHECK),
+        "http-check expect string OK",
+        "server s 127.0.0.1:1",
+    ]
+    path = tmp_path / "haproxy.cfg"
+    path.write_text(
+        "\n".join(
+            ["defaults", "mode http", *(f"timeout {one} 1s" for one in ("client", "server", "connect")), *lines, ""]
+        )
+    )
+    answer = subprocess.run([haproxy.path, "-c", "-f", path], capture_output=True, text=True, timeout=30, check=False)
+    assert (answer.returncode, "WARNING" in answer.stderr) == (0, False), answer.stderr

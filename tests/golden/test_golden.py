@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -18,10 +19,10 @@ from dockstack.model import Entry, Instance
 from dockstack.registry.codec import Decoding
 from dockstack.settings.synapse import SynapseService, SynapseSettings, ZookeeperDiscovery
 from dockstack.synapse.generator import overlay
+from dockstack.synapse.haproxy.document import frame
 from dockstack.synapse.haproxy.model import Document
-from dockstack.synapse.haproxy.place import place, rules, server_name
+from dockstack.synapse.haproxy.place import place, server_name
 from dockstack.synapse.haproxy.render import render
-from dockstack.synapse.haproxy.sections import outline
 from dockstack.synapse.haproxy.text import parse
 from dockstack.synapse.select import select
 from dockstack.synapse.watchers._registry import decoder
@@ -68,21 +69,18 @@ class World:
         top = self.settings.haproxy
         assert top is not None
         services = {name: self._live(name, own) for name, own in self.settings.services.items()}
-        plan = outline(top, {name: own.haproxy for name, own in services.items()})
-        assert not plan.problems
+        found = frame(top, services, (), "host")
         stanzas = {}
-        for name, skeleton in plan.skeletons.items():
-            own = services[name]
+        for name, skeleton in found.skeletons.items():
             entry = self.entries[name]
             there = {server_name(one) for one in entry.instances}
             departed = [one for key, one in self.seen[name].items() if key not in there] if top.state_file_path else []
-            laws = rules(name, own, top, skeleton.backend, "host")
-            placed = place(laws, entry, {}, self.known[name], departed)
+            placed = place(found.rules[name], entry, {}, self.known[name], departed)
             self.problems += placed.problems
             self.known[name] = {one.name: one.id for one in placed.servers if one.id is not None}
             self.seen[name] |= {server_name(one): one for one in entry.instances}
             stanzas[name] = skeleton.with_servers(placed.servers)
-        return plan.document(stanzas)
+        return replace(found.empty, stanzas=MappingProxyType(stanzas))
 
     def _live(self, name: str, own: SynapseService) -> SynapseService:
         discovery = own.discovery

@@ -9,7 +9,7 @@ from types import MappingProxyType
 import pytest
 from hypothesis import given, settings
 
-from dockstack.synapse.haproxy.effects import after, loaded, serving
+from dockstack.synapse.haproxy.effects import after, loaded
 from dockstack.synapse.haproxy.model import (
     Add,
     Admin,
@@ -29,9 +29,9 @@ from dockstack.synapse.haproxy.model import (
     Step,
     capabilities,
 )
-from dockstack.synapse.haproxy.plan import MOST_ADDS, collect, plan
+from dockstack.synapse.haproxy.plan import MOST_ADDS, plan
 from dockstack.synapse.haproxy.server import is_disabled
-from tests.synapse.haproxy.worlds import PLAIN_OPTIONS, World, differences, document, server, stanza, worlds
+from tests.synapse.haproxy.worlds import PLAIN_OPTIONS, World, differences, document, server, serving, stanza, worlds
 
 OLD, NEW, NEWEST = (2, 6), (2, 8), (3, 2)
 MANY = settings(max_examples=400, deadline=None)
@@ -83,7 +83,7 @@ def test_a_backend_that_serves_never_passes_through_having_no_server(world: Worl
 def test_only_servers_in_maintenance_are_deleted_and_never_on_2_6(world: World) -> None:
     running = world.running
     found = plan(running, world.wanted)
-    for step in (*found.steps, *collect(after(running, found.steps), world.wanted)):
+    for step in found.steps:
         if isinstance(step, Delete):
             assert running.capabilities.can_delete
             assert running.backends[step.backend].servers[step.name].admin is Admin.MAINT
@@ -108,16 +108,6 @@ def test_only_the_changed_services_are_looked_at(world: World) -> None:
         assert {step.backend for step in found.steps} <= {name}
         assert {one.service for one in found.reload_reasons} <= {name, None}
     assert plan(world.running, world.wanted, []).steps == ()
-
-
-@MANY
-@given(worlds())
-def test_what_is_collected_is_nobodys_wish(world: World) -> None:
-    running = after(world.running, plan(world.running, world.wanted).steps)
-    swept = after(running, collect(running, world.wanted))
-    for name in world.wanted.stanzas:
-        assert serving(swept, name) == serving(running, name)
-    assert collect(swept, world.wanted) == ()
 
 
 def world(
@@ -346,14 +336,6 @@ def test_membership_does_not_wait_for_the_reload() -> None:
 def test_the_rules_are_those_of_the_loaded_backend_until_the_reload() -> None:
     running = loaded(document(stanza("b", [A, B], ("mode tcp",))), capabilities(NEW))
     assert plan(running, document(stanza("b", [B], ("mode http",)))).steps == (Drain("b", "a"),)
-
-
-def test_only_the_unwanted_in_maintenance_are_collected() -> None:
-    running, wanted = world(NEW, [A, B, C], [A, server("b", 2, "check disabled")])
-    running = after(running, [Maintain("b", name) for name in "abc"])
-    assert collect(running, wanted) == (Delete("b", "c"),)
-    assert collect(running, wanted, ["other"]) == ()
-    assert collect(replace(running, capabilities=capabilities(OLD)), wanted) == ()
 
 
 def test_cutting_sessions_leaves_the_server_as_it_is() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from dockstack.settings.synapse import HaproxySettings, ServiceHaproxy
 from dockstack.synapse.haproxy.model import Section
-from dockstack.synapse.haproxy.sections import SHARED_TITLE, head, outline, skeleton, tail
+from dockstack.synapse.haproxy.sections import SHARED_TITLE, Skeleton, head, skeleton, tail
 from tests.synapse.haproxy.worlds import server
 
 
@@ -112,42 +112,36 @@ def test_other_sections_have_other_keywords() -> None:
     assert head(top(extra_sections={"program x": ["grace 5s"]})).problems == ()
 
 
-def services(**lines: list[str]) -> dict[str, ServiceHaproxy]:
-    return {name: ServiceHaproxy(shared_frontend=tuple(own)) for name, own in lines.items()}
+def skeletons(settings: HaproxySettings, **own: ServiceHaproxy) -> dict[str, Skeleton]:
+    made = {name: skeleton(name, one, settings, ()) for name, one in own.items()}
+    return {name: one for name, one in made.items() if one is not None}
+
+
+def shares(*lines: str) -> ServiceHaproxy:
+    return ServiceHaproxy(shared_frontend=lines)
 
 
 def test_the_shared_frontend_collects_the_services_lines_in_their_order() -> None:
     settings = top(shared_frontend=["bind :1", "nonsense"])
-    found = outline(settings, services(a=["acl a path /a"], b=["use_backend b if x", "nonsense"]))
-    (section,) = found.document({}).tail
-    assert section == Section(SHARED_TITLE, ("bind :1", "acl a path /a", "use_backend b if x"))
-    assert len(found.warnings) == 2
+    own = skeletons(settings, a=shares("acl a path /a"), b=shares("use_backend b if x", "nonsense"))
+    found = tail(settings, own.values())
+    assert found.sections == (Section(SHARED_TITLE, ("bind :1", "acl a path /a", "use_backend b if x")),)
+    assert (len(found.warnings), len(own["b"].warnings)) == (1, 1)
 
 
 def test_lines_for_a_shared_frontend_that_is_not_there_are_named() -> None:
-    found = outline(top(), services(a=["acl a path /a"]))
-    assert found.tail.sections == ()
-    assert "no shared_frontend" in found.warnings[0]
+    own = skeletons(top(), a=shares("acl a path /a"))
+    assert tail(top(), own.values()).sections == ()
+    assert "no shared_frontend" in own["a"].warnings[0]
     assert tail(top(shared_frontend=[]), ()).sections == (Section(SHARED_TITLE),)
 
 
-def test_an_outline_says_everything_at_once() -> None:
-    own = {
-        "a": ServiceHaproxy(listen=("bogus", "retry-on x", "block if x")),
-        "b": ServiceHaproxy(use_nerve_weights=True, frontend=("reqadd x",)),
-        "c": ServiceHaproxy(disabled=True, listen=("block if x",)),
-    }
-    found = outline(top(), own)
-    assert [len(one) for one in (found.warnings, found.newer, found.problems)] == [2, 1, 2]
-    assert [*found.skeletons] == ["a", "b"]
-
-
-def test_one_service_gets_other_settings() -> None:
-    settings = top(shared_frontend=["bind :1"], defaults=["mode http", "balance source"])
-    first = outline(settings, services(a=["acl a path /a"], b=[]))
-    second = first.with_service("a", ServiceHaproxy(listen=("mode tcp",)), settings)
-    assert [*second.skeletons] == ["a", "b"]
-    assert second.skeletons["b"] is first.skeletons["b"]
-    assert (second.skeletons["a"].backend.mode, second.skeletons["a"].backend.dynamic) == ("tcp", False)
-    assert second.document({}).tail[0].lines == ("bind :1",)
-    assert [*second.with_service("a", ServiceHaproxy(disabled=True), settings).skeletons] == ["b"]
+def test_a_skeleton_says_everything_at_once() -> None:
+    own = skeletons(
+        top(),
+        a=ServiceHaproxy(listen=("bogus", "retry-on x", "block if x")),
+        b=ServiceHaproxy(use_nerve_weights=True, frontend=("reqadd x",)),
+        c=ServiceHaproxy(disabled=True, listen=("block if x",)),
+    )
+    said = {name: (len(one.warnings), len(one.newer), len(one.problems)) for name, one in own.items()}
+    assert said == {"a": (1, 1, 1), "b": (1, 0, 1)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dockstack.model import Address
 from dockstack.synapse.haproxy import meaning
-from dockstack.synapse.haproxy.effects import loaded, serving
+from dockstack.synapse.haproxy.effects import loaded
 from dockstack.synapse.haproxy.model import (
     Admin,
     Document,
@@ -50,6 +50,12 @@ def stanza(
 def document(*stanzas: Stanza, defaults: tuple[str, ...] = DEFAULTS, tail: tuple[Section, ...] = ()) -> Document:
     head = (Section("global", ("maxconn 100",)), Section("defaults", defaults))
     return Document(head, MappingProxyType({one.service: one for one in stanzas}), tail)
+
+
+def serving(running: Running, backend: str) -> Mapping[str, RunningServer]:
+    """The servers of a backend that take new connections, as far as commands go."""
+    found = running.backends.get(backend, RunningBackend()).servers
+    return {name: one for name, one in found.items() if one.admin is Admin.READY}
 
 
 def differences(running: Running, wanted: Document) -> list[str]:

@@ -5,7 +5,7 @@ The same functions keep the model of the process true after each acknowledged co
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -83,9 +83,3 @@ def _changed(server: RunningServer, step: Step) -> RunningServer:
             return replace(server, weight=step.weight)
         case _:
             return server
-
-
-def serving(running: Running, backend: str) -> Mapping[str, RunningServer]:
-    """The servers of a backend that take new connections, as far as commands go."""
-    found = running.backends.get(backend, RunningBackend()).servers
-    return {name: server for name, server in found.items() if server.admin is Admin.READY}

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from dockstack.model import Address, Entry, Instance
 from dockstack.settings.synapse import HaproxySettings, SynapseService
+from dockstack.settings.template import fill
 from dockstack.synapse.haproxy.meaning import static_ids
 from dockstack.synapse.haproxy.model import Backend, Server
-from dockstack.synapse.haproxy.options import fill
 from dockstack.synapse.haproxy.server import MAX_WEIGHT, is_address, make, named_id
 from dockstack.synapse.haproxy.words import split, without
 
@@ -209,8 +209,3 @@ def _ordered(rules: Rules, servers: list[Server]) -> Iterable[Server]:
     if rules.order in ("asc", "desc"):
         return sorted(servers, key=lambda one: one.name, reverse=rules.order == "desc")
     return sorted(servers, key=lambda one: hashlib.sha256(f"{rules.seed}\0{one.name}".encode()).digest())
-
-
-def known_ids(*sources: Iterable[Server]) -> Mapping[str, int]:
-    """Server name → id over all these servers; the later source wins."""
-    return {server.name: server.id for servers in sources for server in servers if server.id is not None}

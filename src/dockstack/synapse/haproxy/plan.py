@@ -41,7 +41,6 @@ from dockstack.synapse.haproxy.model import (
     Ready,
     Reason,
     Running,
-    RunningBackend,
     RunningServer,
     Server,
     SetWeight,
@@ -85,29 +84,6 @@ def plan(
             steps += difference.steps
             reasons += difference.reasons
     return Plan(tuple(steps), tuple(reasons))
-
-
-def collect(running: Running, wanted: Document, services: Iterable[str] | None = None) -> tuple[Delete, ...]:
-    """The servers in maintenance that nobody wants any more, to be deleted when their connections have ended.
-
-    Never on HAProxy 2.6, which such a deletion can crash: there they go with the next reload.
-    """
-    if not running.capabilities.can_delete:
-        return ()
-    found: list[Delete] = []
-    for service in wanted.stanzas if services is None else services:
-        stanza = wanted.stanzas.get(service)
-        if stanza is None:
-            continue
-        backend = stanza.backend
-        names = {one.name for one in backend.servers} | backend.static
-        servers = running.backends.get(backend.name, RunningBackend()).servers
-        found += [
-            Delete(backend.name, name)
-            for name, now in servers.items()
-            if now.admin is Admin.MAINT and name not in names
-        ]
-    return tuple(found)
 
 
 def _all(loaded: Document | None, wanted: Document) -> Iterable[str]:

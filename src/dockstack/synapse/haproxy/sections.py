@@ -5,15 +5,14 @@ A service's skeleton changes with its settings only; each new set of servers is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 
 from dockstack.errors import Problem
 from dockstack.settings.synapse import HaproxySettings, ServiceHaproxy
 from dockstack.synapse.haproxy import meaning
 from dockstack.synapse.haproxy.keywords import lookup
-from dockstack.synapse.haproxy.model import Backend, Document, Section, Server, Stanza
+from dockstack.synapse.haproxy.model import Backend, Section, Server, Stanza
 from dockstack.synapse.haproxy.server import is_address
 from dockstack.synapse.haproxy.sides import bare, modern_section, shared_top, sides
 
@@ -45,52 +44,6 @@ class Skeleton:
     def with_servers(self, servers: tuple[Server, ...]) -> Stanza:
         """The service's stanza."""
         return Stanza(self.service, self.frontend, replace(self.backend, servers=servers))
-
-
-@dataclass(frozen=True, slots=True)
-class Outline:
-    """The whole file but for the servers; a service whose `haproxy` section is disabled has no skeleton."""
-
-    head: Head
-    skeletons: Mapping[str, Skeleton]
-    tail: Head
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What was left out or rewritten, a sentence each."""
-        each = (*self.head.warnings, *(text for one in self.skeletons.values() for text in one.warnings))
-        return (*each, *self.tail.warnings)
-
-    @property
-    def newer(self) -> tuple[str, ...]:
-        """Lines that are written and that SmartStack's synapse dropped, a sentence each."""
-        return tuple(text for one in self.skeletons.values() for text in one.newer)
-
-    @property
-    def problems(self) -> tuple[Problem, ...]:
-        """What must be mended before the file can be used."""
-        each = (*self.head.problems, *(one for skeleton in self.skeletons.values() for one in skeleton.problems))
-        return (*each, *self.tail.problems)
-
-    def document(self, stanzas: Mapping[str, Stanza]) -> Document:
-        """The file with these stanzas, which have the services' order."""
-        return Document(self.head.sections, MappingProxyType(dict(stanzas)), self.tail.sections)
-
-    def with_service(self, service: str, own: ServiceHaproxy, top: HaproxySettings) -> Outline:
-        """The outline in which one service has another `haproxy` section."""
-        new = skeleton(service, own, top, meaning.defaults_of(self.head.sections))
-        skeletons = {**self.skeletons, service: new}
-        kept = {name: one for name, one in skeletons.items() if one is not None}
-        return Outline(self.head, MappingProxyType(kept), tail(top, kept.values()))
-
-
-def outline(top: HaproxySettings, services: Mapping[str, ServiceHaproxy], additions: Sequence[str] = ()) -> Outline:
-    """The outline of the file; `additions` are lines for `global` (see `head`)."""
-    first = head(top, additions)
-    defaults = meaning.defaults_of(first.sections)
-    made = (skeleton(service, own, top, defaults) for service, own in services.items())
-    skeletons = {one.service: one for one in made if one is not None}
-    return Outline(first, MappingProxyType(skeletons), tail(top, skeletons.values()))
 
 
 def head(top: HaproxySettings, additions: Sequence[str] = ()) -> Head:

@@ -1,0 +1,244 @@
+"""Which server each instance becomes."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dockstack.model import Address, Entry, Instance
+from dockstack.settings.synapse import HaproxySettings, SynapseService
+from dockstack.synapse.haproxy import meaning
+from dockstack.synapse.haproxy.place import Placed, Rules, place, rules, server_name
+from dockstack.synapse.haproxy.server import read, write
+
+A = Instance("10.0.0.1", 3001, "a", 3)
+B = Instance("10.0.0.2", 3001, "b", 1)
+C = Instance("10.0.0.3", 3002, None, None)
+
+
+def laws(lines: tuple[str, ...] = (), host: str = "here", top: dict[str, Any] | None = None, **haproxy: Any) -> Rules:
+    defaults = haproxy.pop("default_servers", [])
+    own = SynapseService.model_validate(
+        {"discovery": {"method": "base"}, "default_servers": defaults, "haproxy": haproxy}
+    )
+    settings = HaproxySettings(**{"global": [], "defaults": [], **(top or {})})
+    return rules("svc", own, settings, meaning.backend("svc", lines, (), ()), host)
+
+
+def placed(*instances: Instance, known: dict[str, int] | None = None, **settings: Any) -> Placed:
+    return place(laws(**{"backend_order": "no_shuffle", **settings}), Entry(instances), {}, known or {})
+
+
+def written(*instances: Instance, **settings: Any) -> list[str]:
+    return [write(one) for one in placed(*instances, **settings).servers]
+
+
+def test_a_server_line() -> None:
+    assert written(A, C, server_options="check inter 2s") == [
+        "server a_10.0.0.1:3001 10.0.0.1:3001 id 3 cookie a_10.0.0.1:3001 check inter 2s",
+        f"server 10.0.0.3:3002 10.0.0.3:3002 id {ids(placed(C))['10.0.0.3:3002']} cookie 10.0.0.3:3002 check inter 2s",
+    ]
+
+
+def ids(found: Placed) -> dict[str, int | None]:
+    return {one.name: one.id for one in found.servers}
+
+
+@pytest.mark.parametrize(
+    ("lines", "method", "cookie"),
+    [
+        (("mode http",), "name", "a_10.0.0.1:3001"),
+        (("mode http",), "hash", hashlib.sha1(b"a_10.0.0.1:3001").hexdigest()),
+        (("mode tcp",), "name", None),
+        (("mode tcp",), "hash", None),
+        (("mode  tcp",), "name", "a_10.0.0.1:3001"),
+        ((), "name", "a_10.0.0.1:3001"),
+    ],
+)
+def test_the_cookie_is_the_name_or_its_hash_and_tcp_has_none(
+    lines: tuple[str, ...], method: str, cookie: str | None
+) -> None:
+    assert placed(A, lines=lines, cookie_value_method=method).servers[0].cookie == cookie
+
+
+def test_options_are_templates_over_the_instance() -> None:
+    one = replace(A, haproxy_server_options="backup agent-port %{port}")
+    line = written(one, server_options="check addr %{host} sni str(%{name}) weight 50%%")[0]
+    assert line.endswith("check addr 10.0.0.1 sni str(a_10.0.0.1:3001) weight 50% backup agent-port 3001")
+
+
+def test_a_name_is_written_as_its_address_and_kept_in_the_servers_name() -> None:
+    named = Instance("db1", "3306", "x", 5)
+    found = place(laws(), Entry((named, B)), {"db1": "fd00::1"}, {})
+    assert {one.name: one.address for one in found.servers}["x_db1:3306"] == Address("fd00::1", 3306)
+    lost = place(laws(), Entry((named, B)), {}, {})
+    assert [one.name for one in lost.servers] == ["b_10.0.0.2:3001"]
+    assert "db1 cannot be resolved" in lost.problems[0]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        Instance("10.0.0.1", 1, "a/b"),
+        Instance("10.0.0.1", 1, "é"),
+        Instance("10.0.0.1", 1, haproxy_server_options="check # no"),
+        Instance("10.0.0.1", 1, haproxy_server_options='sni "x'),
+        Instance("10.0.0.1", 1, haproxy_server_options="weight 50%"),
+        Instance("10.0.0.1", 1, haproxy_server_options="addr %{ip}"),
+        Instance("10.0.0.1", "http"),
+        Instance("10.0.0.1", 1, "own"),
+    ],
+)
+def test_one_bad_instance_is_skipped_by_name(bad: Instance) -> None:
+    found = placed(bad, A, lines=("server own_10.0.0.1:1 10.0.0.1:1",))
+    assert [one.name for one in found.servers] == ["a_10.0.0.1:3001"]
+    assert repr(server_name(bad)) in found.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("weight", "options", "end"),
+    [
+        (10, None, "check inter 2s weight 10"),
+        (0, "weight 3  maxconn 9", "check inter 2s maxconn 9 weight 0"),
+        (300, None, "check inter 2s weight 256"),
+        (None, None, "check weight 7 inter 2s"),
+        ("5", None, "check weight 7 inter 2s"),
+        (1.5, None, "check weight 7 inter 2s"),
+        (True, None, "check weight 7 inter 2s"),
+        (-1, None, "check weight 7 inter 2s"),
+    ],
+)
+def test_weights_from_nerve(weight: Any, options: str | None, end: str) -> None:
+    one = replace(A, weight=weight, haproxy_server_options=options)
+    line = written(one, server_options="check weight 7  inter 2s", top={"use_nerve_weights": True})[0]
+    assert line.endswith(f"cookie a_10.0.0.1:3001 {end}")
+
+
+def test_without_the_setting_a_weight_from_nerve_is_nothing() -> None:
+    assert written(replace(A, weight=10), use_nerve_weights=True)[0].endswith("cookie a_10.0.0.1:3001")
+
+
+def test_orders() -> None:
+    assert [one.name[0] for one in placed(B, A, backend_order="asc").servers] == ["a", "b"]
+    assert [one.name[0] for one in placed(A, B, backend_order="desc").servers] == ["b", "a"]
+    assert [one.name[0] for one in placed(B, A, backend_order="no_shuffle").servers] == ["b", "a"]
+    many = [Instance("10.0.0.1", port) for port in range(1, 30)]
+    orders = [placed(*many, backend_order=None, host=host).servers for host in ("one", "one", "two")]
+    assert orders[0] == orders[1] != orders[2]
+    seeded = [placed(*many, backend_order=None, host=host, top={"server_order_seed": 7}) for host in ("one", "two")]
+    assert seeded[0] == seeded[1]
+
+
+def test_an_id_is_kept_as_long_as_the_server_is_known() -> None:
+    assert ids(placed(A, B, known={"a_10.0.0.1:3001": 8})) == {"a_10.0.0.1:3001": 8, "b_10.0.0.2:3001": 1}
+
+
+def test_the_id_of_a_server_that_is_known_and_away_stays_taken() -> None:
+    assert ids(placed(A, known={"gone": 3}))["a_10.0.0.1:3001"] not in (None, 3)
+
+
+def test_an_id_among_the_options_wins() -> None:
+    one = replace(B, haproxy_server_options="check id 77")
+    found = placed(A, one, known={"b_10.0.0.2:3001": 9, "a_10.0.0.1:3001": 77})
+    assert ids(found)["b_10.0.0.2:3001"] == 77
+    assert ids(found)["a_10.0.0.1:3001"] == 3
+    assert write(found.servers[1]) == "server b_10.0.0.2:3001 10.0.0.2:3001 cookie b_10.0.0.2:3001 check id 77"
+
+
+def test_an_id_that_two_ask_for_goes_to_the_first_name() -> None:
+    two = [replace(one, haproxy_server_options="id 77 check") for one in (B, A)]
+    found = placed(*two)
+    assert ids(found) == {"a_10.0.0.1:3001": 77, "b_10.0.0.2:3001": 1}
+    assert [one.options for one in found.servers if one.name[0] == "b"] == ["check"]
+    assert "77" in found.problems[0]
+
+
+def test_a_default_server_can_ask_for_an_id() -> None:
+    default = {"host": "10.0.0.1", "port": 3001, "name": "a", "haproxy_server_id": 50}
+    assert ids(placed(A, B, default_servers=[default])) == {"a_10.0.0.1:3001": 50, "b_10.0.0.2:3001": 1}
+
+
+def test_ids_in_the_backends_own_lines_are_taken() -> None:
+    assert ids(placed(A, lines=("server x 10.0.0.9:1 id 3",)))["a_10.0.0.1:3001"] not in (None, 3)
+
+
+def test_a_registry_number_out_of_range_becomes_one_that_follows_from_the_name() -> None:
+    far = replace(A, id=70_000)
+    assert ids(placed(far)) == ids(placed(replace(A, id=None)))
+    assert 1 <= (ids(placed(far))["a_10.0.0.1:3001"] or 0) <= 65_535
+
+
+def test_without_a_free_id_a_server_has_none() -> None:
+    found = placed(A, B, C, top={"max_server_id": 2})
+    assert sorted(str(one) for one in ids(found).values()) == ["1", "2", "None"]
+    assert "no id" in found.problems[0]
+
+
+def test_departed_servers_are_listed_as_disabled_with_their_ids() -> None:
+    gone = Instance("10.0.0.99", 3001, "old", 9)
+    known = {"old_10.0.0.99:3001": 5}
+    found = place(laws(backend_order="asc", server_options="check"), Entry((A,)), {}, known, (gone, A))
+    assert [write(one) for one in found.servers] == [
+        "server a_10.0.0.1:3001 10.0.0.1:3001 id 3 cookie a_10.0.0.1:3001 check",
+        "server old_10.0.0.99:3001 10.0.0.99:3001 id 5 cookie old_10.0.0.99:3001 check disabled",
+    ]
+    assert found.problems == ()
+    assert place(laws(), Entry(()), {}, {}, (Instance("db9", 1),)) == Placed(())
+
+
+def test_a_server_that_is_announced_twice_is_there_once() -> None:
+    found = placed(Instance("y", 1, "x"), Instance("10.0.0.1", 1, "n"), Instance("10.0.0.1", 1, "n"))
+    assert [one.name for one in found.servers] == ["n_10.0.0.1:1"]
+    assert len(found.problems) == 2
+
+
+INSTANCES = st.lists(
+    st.builds(
+        Instance,
+        host=st.sampled_from(("10.0.0.1", "10.0.0.2", "db1")),
+        port=st.integers(1, 4),
+        name=st.sampled_from((None, "a", "b")),
+        id=st.one_of(st.none(), st.integers(0, 9)),
+        weight=st.one_of(st.none(), st.integers(0, 300)),
+        haproxy_server_options=st.sampled_from((None, "check", "id 2", "weight 5 backup")),
+    ),
+    unique_by=server_name,
+    max_size=8,
+)
+KNOWN = st.dictionaries(st.sampled_from(("10.0.0.1:1", "a_10.0.0.1:2", "b_db1:3", "gone")), st.integers(1, 9))
+RULES = laws(server_options="check", top={"use_nerve_weights": True, "max_server_id": 9})
+NAMES = {"db1": "10.0.0.9"}
+
+
+@given(INSTANCES, KNOWN, st.randoms(use_true_random=False))
+def test_the_order_of_the_instances_does_not_matter(found: list[Instance], known: dict[str, int], chance: Any) -> None:
+    other = found[:]
+    chance.shuffle(other)
+    assert place(RULES, Entry(tuple(found)), NAMES, known) == place(RULES, Entry(tuple(other)), NAMES, known)
+
+
+@given(INSTANCES, INSTANCES)
+def test_a_server_that_stays_keeps_its_id(before: list[Instance], after: list[Instance]) -> None:
+    asked = "id 2"
+    before, after = ([one for one in each if one.haproxy_server_options != asked] for each in (before, after))
+    first = ids(place(RULES, Entry(tuple(before)), NAMES, {}))
+    known = {name: number for name, number in first.items() if number is not None}
+    second = ids(place(RULES, Entry(tuple(after)), NAMES, known))
+    assert {name: second[name] for name in known.keys() & second.keys()} == {
+        name: known[name] for name in known.keys() & second.keys()
+    }
+
+
+@given(INSTANCES, KNOWN)
+def test_ids_are_unique_and_in_range_and_lines_are_read_back(found: list[Instance], known: dict[str, int]) -> None:
+    servers = place(RULES, Entry(tuple(found)), NAMES, known).servers
+    numbers = [one.id for one in servers if one.id is not None]
+    assert len(numbers) == len(set(numbers))
+    assert all(1 <= one <= 9 for one in numbers)
+    assert [read(write(one)) for one in servers] == [*servers]
+    assert len(servers) == len(found)

@@ -13,7 +13,7 @@ from dockstack.nerve.report import Reported, keep
 from dockstack.registry import Lease, NodeKind, Registration, Registry, Snapshot
 from dockstack.registry.codec import NerveDecoder
 from dockstack.runtime.latest import Latest
-from dockstack.runtime.loops import follow
+from dockstack.runtime.loops import follow, until_done
 from dockstack.runtime.scope import servants
 from tests.waiting import eventually
 
@@ -111,6 +111,12 @@ async def kept(registry: Registry, registrations: Sequence[Registration]) -> Asy
 
 async def all_put(registry: Registry, registrations: Iterable[Registration]) -> list[Lease]:
     return await asyncio.gather(*(registry.put(registration) for registration in registrations))
+
+
+async def put_again(registry: Registry, registration: Registration, limit: float = 20.0) -> Lease:
+    """Puts as nerve does: what the registry refuses is tried again."""
+    async with asyncio.timeout(limit):
+        return await until_done("put", lambda: registry.put(registration), (RegistryUnavailable,), quiet)
 
 
 async def never(condition: Callable[[], bool], what: str, during: float) -> None:

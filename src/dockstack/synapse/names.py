@@ -39,8 +39,7 @@ def choose(current: str | None, found: tuple[str, ...]) -> str:
 class Names:
     """The newest address of every name that is asked for; a name that stops resolving keeps its last one."""
 
-    def __init__(self, changed: Callable[[frozenset[str]], None], emit: Emit, lookup: Lookup = system_lookup) -> None:
-        self._changed = changed
+    def __init__(self, emit: Emit, lookup: Lookup = system_lookup) -> None:
         self._emit = emit
         self._lookup = lookup
         self._wanted: frozenset[str] = frozenset()
@@ -68,7 +67,7 @@ class Names:
         self._wanted = wanted
         self._news.set()
 
-    async def run(self) -> None:
+    async def run(self, changed: Callable[[frozenset[str]], None]) -> None:
         """Looks names up, for ever. `changed` is told each name that has got another address, or none at first."""
         loop = asyncio.get_running_loop()
         due: dict[str, float] = {}
@@ -79,7 +78,7 @@ class Names:
                 now = loop.time()
                 for host in [host for host, at in due.items() if at <= now]:
                     due[host] = now + EVERY * random.uniform(0.75, 1.25)
-                    tasks.create_task(self._look(host, slots))
+                    tasks.create_task(self._look(host, slots, changed))
                 pause = min(due.values(), default=now + 3600.0) - now
                 try:
                     async with asyncio.timeout(pause):
@@ -88,32 +87,36 @@ class Names:
                     continue
                 self._news.clear()
 
-    async def _look(self, host: str, slots: asyncio.Semaphore) -> None:
+    async def _look(self, host: str, slots: asyncio.Semaphore, changed: Callable[[frozenset[str]], None]) -> None:
         async with slots:
             try:
                 found = await _in_thread(self._lookup, host)
-            except OSError as error:
-                self._miss(host, error.strerror or str(error))
-                return
             except TimeoutError:
-                self._miss(host, f"no answer within {LIMIT:g} s")
-                return
-        if host not in self._wanted:
-            return
-        address = choose(self._known.get(host), found)
-        self._failed.discard(host)
-        if self._known.get(host) != address:
-            self._known[host] = address
-            self._changed(frozenset((host,)))
+                news = self._miss(host, f"no answer within {LIMIT:g} s")
+            except OSError as error:
+                news = self._miss(host, error.strerror or str(error))
+            else:
+                news = self._hit(host, found)
+        if news:
+            changed(frozenset((host,)))
 
-    def _miss(self, host: str, reason: str) -> None:
+    def _hit(self, host: str, found: tuple[str, ...]) -> bool:
+        """Takes an answer; whether the address is another one now."""
+        if host not in self._wanted:
+            return False
+        before = self._known.get(host)
+        self._known[host] = choose(before, found)
+        self._failed.discard(host)
+        return self._known[host] != before
+
+    def _miss(self, host: str, reason: str) -> bool:
+        """Takes a failure; whether it is news that there is no address."""
         if host not in self._wanted or host in self._failed:
-            return
+            return False
         self._failed.add(host)
         last = self._known.get(host)
         self._emit(Warn(f"the host {host} cannot be resolved ({reason}); {_meanwhile(last)}"))
-        if last is None:
-            self._changed(frozenset((host,)))
+        return last is None
 
 
 def _meanwhile(last: str | None) -> str:

@@ -6,6 +6,7 @@ the same: another configuration with the same service name does not inherit fore
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Mapping
@@ -14,11 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from dockstack.errors import DockStackError
+from dockstack.events import Emit
 from dockstack.model import Entry, Instance
+from dockstack.runtime.files import write_atomically
+from dockstack.runtime.loops import until_done
 from dockstack.settings.synapse import SynapseService
 
 FILE = "synapse-snapshot.json"
 VERSION = 1
+
+SPACING = 1.0
+"""Seconds between two writes: a burst of changes is one."""
 
 _FIELDS = tuple(field.name for field in fields(Instance))
 
@@ -56,6 +63,46 @@ def encode(members: Mapping[str, str]) -> bytes:
     """The file that holds these members, as `encode_one` wrote them."""
     joined = ",\n".join(members.values())
     return f'{{"version":{VERSION},"services":{{\n{joined}\n}}}}\n'.encode()
+
+
+class SnapshotFile:
+    """Keeps the file equal to what it is told, behind the changes. `fingerprints` by service."""
+
+    def __init__(self, path: Path, fingerprints: Mapping[str, str], emit: Emit) -> None:
+        self._path = path
+        self._fingerprints = fingerprints
+        self._emit = emit
+        self._saved: dict[str, Saved] = {}
+        self._members: dict[str, str] = {}
+        self._changed: set[str] = set()
+        self._news = asyncio.Event()
+
+    def remember(self, service: str, entry: Entry, ids: Mapping[str, int]) -> None:
+        """A service is like this now. No I/O here; the ids are read when the file is written."""
+        self._saved[service] = Saved(self._fingerprints[service], entry, ids)
+        self._changed.add(service)
+        self._news.set()
+
+    async def run(self) -> None:
+        """Writes after each change, for ever; a disk that refuses is tried again."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            await until_done(f"writing {self._path}", self.flush, (OSError,), self._emit, 10.0)
+            await asyncio.sleep(SPACING)
+
+    async def flush(self) -> None:
+        """Writes what has changed since the last write. Raises OSError."""
+        changed, self._changed = self._changed, set()
+        if not changed:
+            return
+        for service in changed:
+            self._members[service] = encode_one(service, self._saved[service])
+        try:
+            await asyncio.to_thread(write_atomically, self._path, encode(self._members), 0o600)
+        except OSError:
+            self._changed |= changed
+            raise
 
 
 def load(path: Path) -> Mapping[str, Saved]:

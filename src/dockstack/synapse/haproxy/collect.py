@@ -1,4 +1,4 @@
-"""Servers that have left: open connections end in peace, up to a limit; then maintenance, and where it is sound, deletion.
+"""Servers that have left: their connections end in peace, up to a limit; then maintenance and, where sound, deletion.
 
 Never in the way of a change: each look is a command or two on a beat of its own, seldomer the longer a server lingers.
 """
@@ -82,7 +82,7 @@ class Leaving:
 
     def ripe(self, running: Running, now: float) -> tuple[tuple[Name, Admin], ...]:
         """The servers to look at now, with their state; each is looked at again later, and later each time."""
-        found = []
+        found: list[tuple[Name, Admin]] = []
         for key, gone in list(self._gone.items()):
             if gone.at > now or len(found) == AT_ONCE:
                 continue

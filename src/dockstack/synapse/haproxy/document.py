@@ -75,6 +75,7 @@ def draft(
     entry: Entry,
     addresses: Mapping[str, str],
     known: Mapping[str, int],
+    *,
     refused: Collection[Server] = (),
 ) -> Drafted:
     """A service with its servers. `refused` are servers that HAProxy does not take as they are; they are left out.

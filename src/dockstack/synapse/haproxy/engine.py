@@ -25,6 +25,10 @@ class Engine(Protocol):
     """What the writer needs of whoever runs HAProxy."""
 
     @property
+    def managed(self) -> bool:
+        """Whether HAProxy is ours to start and to end."""
+
+    @property
     def checks(self) -> bool:
         """Whether a candidate is looked at before it is loaded."""
 
@@ -54,6 +58,7 @@ class Engine(Protocol):
 class Managed:
     """HAProxy as our process; `drain`: seconds that its open connections are given at the end."""
 
+    managed = True
     checks = True
 
     def __init__(self, binary: Binary, place: Place, drain: float, check_command: str | None, emit: Emit) -> None:
@@ -104,6 +109,7 @@ class Managed:
 class External:
     """Somebody else's HAProxy: never started, never stopped, reloaded by a command of the user's."""
 
+    managed = False
     running = True
 
     def __init__(self, reload_command: str | None, check_command: str | None) -> None:

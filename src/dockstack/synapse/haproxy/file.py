@@ -75,6 +75,17 @@ class File:
             except (OSError, UnicodeDecodeError):
                 return None
 
+    async def intact(self) -> bool:
+        """Whether the file on disk is what was written last; true as long as nothing was."""
+        return await asyncio.to_thread(self._intact)
+
+    def _intact(self) -> bool:
+        with self._turn:
+            try:
+                return self.text is None or self.path.read_text() == self.text
+            except (OSError, UnicodeDecodeError):
+                return False
+
     def forget(self) -> None:
         """Somebody else has changed the file: the next write takes place whatever the text."""
         self.text = None

@@ -11,8 +11,9 @@ from types import MappingProxyType
 
 from dockstack.errors import HaproxyUnavailable
 from dockstack.synapse.haproxy.commands import commands
-from dockstack.synapse.haproxy.effects import after
-from dockstack.synapse.haproxy.model import Running, Step, capabilities
+from dockstack.synapse.haproxy.effects import after, loaded
+from dockstack.synapse.haproxy.model import Document, Running, Step, capabilities
+from dockstack.synapse.haproxy.render import mark
 from dockstack.synapse.haproxy.runtime import Identity, Runtime, connect
 from dockstack.synapse.haproxy.state import differences, observe
 
@@ -109,14 +110,21 @@ class Link:
         return differences(before, self.running)
 
 
-async def open_link(path: Path, believe: Believe, static: Mapping[str, frozenset[str]], limit: float) -> Link:
-    """A link to the worker that answers on the socket now. Raises HaproxyUnavailable within `limit` seconds."""
-    runtime = await connect(path, limit)
-    try:
-        return await _known(path, runtime, await runtime.identity(limit), believe, static, limit)
-    except BaseException:
-        runtime.close()
-        raise
+def from_document(document: Document, wanted: str) -> Believe:
+    """A worker with this mark runs the document; of another one it is not known what it has loaded."""
+
+    def believe(identity: Identity) -> Running:
+        known = loaded(document, capabilities(identity.version))
+        return known if identity.mark == wanted else replace(known, loaded=None)
+
+    return believe
+
+
+def from_file(document: Document | None) -> Believe:
+    """A worker with the mark of the file on disk runs that; None: there is no such file, and nothing is known."""
+    if document is None:
+        return lambda identity: Running(capabilities(identity.version))
+    return from_document(document, mark(document))
 
 
 async def await_link(
@@ -135,7 +143,8 @@ async def await_link(
                     runtime = await connect(path, limit)
                     identity = await runtime.identity(limit)
                     if not identity.stopping and identity.pid != retired:
-                        link = await _known(path, runtime, identity, believe, static, limit)
+                        link = Link(path, runtime, identity, believe(identity))
+                        await link.audit(static)
                         runtime = None
                         return link
                 except HaproxyUnavailable as error:
@@ -157,21 +166,3 @@ async def serving_pid(path: Path, limit: float) -> int | None:
         finally:
             runtime.close()
     return None
-
-
-async def _known(
-    path: Path,
-    runtime: Runtime,
-    identity: Identity,
-    believe: Believe,
-    static: Mapping[str, frozenset[str]],
-    limit: float,
-) -> Link:
-    link = Link(path, runtime, identity, believe(identity))
-    await link.audit(static)
-    return link
-
-
-def nothing_known(identity: Identity) -> Running:
-    """The belief about a worker of which only its version is known."""
-    return Running(capabilities(identity.version))

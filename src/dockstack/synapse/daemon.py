@@ -1,0 +1,219 @@
+"""The synapse daemon: follows registrations and keeps HAProxy equal to them, until SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from dockstack import plugins
+from dockstack.admin.report import Report
+from dockstack.admin.server import serve
+from dockstack.errors import ConfigurationError, Problem
+from dockstack.events import Emit, Note, Warn
+from dockstack.model import Catalog
+from dockstack.registry.pool import Pool
+from dockstack.runtime.latest import Latest
+from dockstack.runtime.process import socket_in, terminated
+from dockstack.settings.synapse import HaproxySettings, SynapseSettings
+from dockstack.synapse import snapshot
+from dockstack.synapse.haproxy import binary
+from dockstack.synapse.haproxy.apply import Applier
+from dockstack.synapse.haproxy.document import Frame, frame
+from dockstack.synapse.haproxy.drafts import Drafts
+from dockstack.synapse.haproxy.engine import Engine, External, Managed
+from dockstack.synapse.haproxy.file import File
+from dockstack.synapse.haproxy.process import Place
+from dockstack.synapse.haproxy.reload import Policy
+from dockstack.synapse.names import Names
+from dockstack.synapse.service import Service
+from dockstack.synapse.snapshot import Saved, SnapshotFile
+
+SOCKET = "synapse.sock"
+HAPROXY_SOCKET = "haproxy.sock"
+MASTER_SOCKET = "haproxy-master.sock"
+HAPROXY_FILE = "haproxy.cfg"
+
+HARD_STOP_AFTER = "hard-stop-after 24h"
+"""A retired worker may keep its connections for a day: 30 s would cut every long session at a reload."""
+
+MOST_RELOADS = "mworker-max-reloads 10"
+"""A worker that is older than so many reloads is ended: each costs its memory."""
+
+_LONGEST_END = 3.0
+"""Seconds that the writing of what is still unwritten may take at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What is not in the file. Times in seconds.
+
+    `haproxy`: which HAProxy to run. `drain`: how long open connections have at the end. `startup_grace`: how long a
+    start waits for the registries. `removal`: how long a server that left may keep its connections.
+    """
+
+    run_dir: Path
+    state_dir: Path
+    haproxy: Path | None = None
+    drain: float = 0.5
+    startup_grace: float = 5.0
+    removal: float = 3600.0
+
+
+async def run(settings: SynapseSettings, options: Options, emit: Emit) -> None:
+    """The whole life of the daemon; returns after SIGTERM or SIGINT, when HAProxy has ended (if it is ours).
+
+    Raises ConfigurationError before anything is started when the settings cannot be carried out. When it ends by an
+    error HAProxy goes on, and the next start adopts it.
+    """
+    top = settings.haproxy
+    if top is None:
+        raise ConfigurationError(Problem("haproxy", "the section is missing: there is nothing to write to"))
+    engine, policy, layout = await _engine(top, settings, options, emit)
+    for warning in layout.warnings:
+        emit(Warn(warning))
+    file = File(_config_file(top, options), marked=bool(policy.sockets), emit=emit)
+    socket_path = socket_in(options.run_dir, SOCKET)
+    marks = {name: snapshot.fingerprint(own) for name, own in settings.services.items()}
+    keeper = SnapshotFile(options.state_dir / snapshot.FILE, marks, emit)
+    saved = _saved(options.state_dir / snapshot.FILE, marks, emit)
+    catalogs: Latest[Catalog] = Latest()
+    async with terminated() as stop, Pool(emit) as pool:
+        services = _services(settings, saved, pool, emit)
+        names = Names(emit)
+        drafts = Drafts(layout, names, {name: one.ids for name, one in saved.items()}, keeper.remember, emit)
+        applier = Applier(policy, drafts, engine, file, emit)
+
+        def health() -> Report:
+            return Report(applier.serving or not applier.ready, _lines(applier, services, pool))
+
+        def ready() -> Report:
+            return Report(applier.ready and applier.serving, _lines(applier, services, pool))
+
+        async with serve(socket_path, health, ready), asyncio.TaskGroup() as group:
+            work = [
+                group.create_task(applier.run(catalogs)),
+                group.create_task(names.run(applier.resolved)),
+                group.create_task(keeper.run()),
+                group.create_task(_follow(services, catalogs, options.startup_grace, emit)),
+            ]
+            await stop.wait()
+            for task in work:
+                task.cancel()
+            await asyncio.wait(work)
+        await applier.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LONGEST_END):
+                await _last_words(keeper, emit)
+
+
+async def _last_words(keeper: SnapshotFile, emit: Emit) -> None:
+    try:
+        await keeper.flush()
+    except OSError as error:
+        emit(Warn(f"the snapshot could not be written: {error.strerror}"))
+
+
+async def _engine(
+    top: HaproxySettings, settings: SynapseSettings, options: Options, emit: Emit
+) -> tuple[Engine, Policy, Frame]:
+    """Who runs HAProxy, what may be done, and the frame of the file."""
+    check = top.check_command if top.do_checks else None
+    config = _config_file(top, options)
+    candidate = Path(top.candidate_config_file_path or f"{config}.tmp")
+    engine: Engine
+    additions: tuple[str, ...] = ()
+    if top.reload_command is None and (top.do_reloads or top.do_socket):
+        stats = socket_in(options.run_dir, HAPROXY_SOCKET)
+        place = Place(config.absolute(), socket_in(options.run_dir, MASTER_SOCKET), stats)
+        engine = Managed(await binary.find(options.haproxy), place, options.drain, check, emit)
+        line = f"stats socket {_quoted(stats)} mode 600 level admin expose-fd listeners"
+        additions = (line, HARD_STOP_AFTER, MOST_RELOADS)
+        sockets: tuple[Path, ...] = (stats,)
+    else:
+        engine = External(top.reload_command, check)
+        sockets = tuple(map(Path, top.socket_file_path)) if top.do_socket else ()
+    policy = Policy(
+        writes=top.do_writes,
+        reloads=top.do_reloads,
+        commands=top.do_socket,
+        sockets=sockets,
+        candidate=candidate,
+        interval=top.restart_interval,
+        jitter=top.restart_jitter,
+        removal=options.removal,
+    )
+    return engine, policy, frame(top, settings.services, additions, socket.gethostname())
+
+
+def _config_file(top: HaproxySettings, options: Options) -> Path:
+    return Path(top.config_file_path or options.run_dir / HAPROXY_FILE)
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("\\", "\\\\").replace(" ", "\\ ")
+
+
+def _saved(path: Path, marks: Mapping[str, str], emit: Emit) -> Mapping[str, Saved]:
+    """What was saved for services that still look for the same; an unreadable file is worth a warning and no more."""
+    try:
+        found = snapshot.load(path)
+    except snapshot.SnapshotUnreadable as error:
+        emit(Warn(f"the saved snapshot is not used: {error}"))
+        return {}
+    return {name: one for name, one in found.items() if one.fingerprint == marks.get(name)}
+
+
+def _services(settings: SynapseSettings, saved: Mapping[str, Saved], pool: Pool, emit: Emit) -> tuple[Service, ...]:
+    services = []
+    for name, own in settings.services.items():
+        where = f"services.{name}.discovery.method"
+        watcher = plugins.load("watchers", own.discovery.method, where)(own.discovery, pool, emit)
+        entry = saved[name].entry if name in saved else None
+        services.append(Service(name, own, watcher, entry, emit))
+    return tuple(services)
+
+
+async def _follow(services: tuple[Service, ...], catalogs: Latest[Catalog], grace: float, emit: Emit) -> None:
+    """Puts the first catalog when every watcher has answered, or the grace is over; from then on at every change."""
+    picture: Catalog | None = None
+    silent = {service.name for service in services}
+    all_heard = asyncio.Event()
+
+    def changed(service: Service) -> None:
+        nonlocal picture
+        silent.discard(service.name)
+        if picture is not None:
+            picture = picture.with_entry(service.name, service.entry())
+            catalogs.put(picture)
+        elif not silent:
+            all_heard.set()
+
+    async with asyncio.TaskGroup() as group:
+        for service in services:
+            group.create_task(service.follow(changed))
+        if services:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(grace):
+                    await all_heard.wait()
+        if silent:
+            which = ", ".join(sorted(silent))
+            emit(Warn(f"no answer yet about {which}: what was saved, or the default servers, is served"))
+        else:
+            emit(Note(f"every watcher has answered; services: {len(services)}"))
+        picture = Catalog(MappingProxyType({service.name: service.entry() for service in services}))
+        catalogs.put(picture)
+
+
+def _lines(applier: Applier, services: tuple[Service, ...], pool: Pool) -> tuple[str, ...]:
+    silent = [f"service {one.name}: its watcher has not answered yet" for one in services if not one.heard]
+    problems = [problem for one in services for problem in one.problems]
+    states = [f"{where}: {state}" for where, state in pool.states().items()]
+    counts = f"reloads: {applier.reloads}, repaired: {applier.repaired}"
+    if not applier.ready:
+        return ("HAProxy does not have all that is wanted yet", *applier.trouble, *silent, *problems, *states, counts)
+    return (*applier.trouble, *silent, *problems, *states, counts)

@@ -1,0 +1,90 @@
+"""What happens in synapse, as data."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import ClassVar
+
+from dockstack.events import Event
+
+
+@dataclass(frozen=True, slots=True)
+class Applied(Event):
+    """Runtime API steps were carried out, without a reload."""
+
+    services: tuple[str, ...]
+    steps: int
+    seconds: float
+
+    def __str__(self) -> str:
+        count = len(self.services)
+        which = ", ".join(self.services) if count <= 3 else f"{count} services"
+        return f"{which}: {self.steps} steps applied in {self.seconds * 1000:.1f} ms"
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded(Event):
+    """HAProxy has a new worker that we asked for."""
+
+    reasons: tuple[str, ...]
+    seconds: float
+    pid: int | None
+
+    def __str__(self) -> str:
+        worker = "" if self.pid is None else f" (worker {self.pid})"
+        return f"HAProxy reloaded in {self.seconds * 1000:.0f} ms{worker}: {first(self.reasons)}"
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateRefused(Event):
+    """The wanted configuration cannot be loaded; what runs goes on, and its servers are kept up to date."""
+
+    level: ClassVar[int] = logging.ERROR
+    by: str
+    lines: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.by} refuses the new configuration; the old one goes on serving:\n  " + "\n  ".join(self.lines)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerRefused(Event):
+    """One server is left out, as HAProxy does not take its line; the rest is served."""
+
+    level: ClassVar[int] = logging.WARNING
+    service: str
+    server: str
+    line: str
+
+    def __str__(self) -> str:
+        return f"service {self.service}: server {self.server} is left out, HAProxy does not take it: {self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired(Event):
+    """HAProxy was not as it was believed to be; it is put right."""
+
+    level: ClassVar[int] = logging.WARNING
+    what: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"HAProxy is put right, {len(self.what)} differences: {first(self.what)}"
+
+
+@dataclass(frozen=True, slots=True)
+class HaproxyEnded(Event):
+    """Our HAProxy ended without being told to."""
+
+    level: ClassVar[int] = logging.ERROR
+    how: str
+    pause: float
+
+    def __str__(self) -> str:
+        return f"HAProxy {self.how}; it is started again in {self.pause:.2f} s"
+
+
+def first(texts: tuple[str, ...], most: int = 3) -> str:
+    """The first few of some texts, and how many more there are."""
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return "; ".join(texts[:most]) + more

@@ -1,0 +1,231 @@
+"""What commands cannot do: the candidate is checked, written, loaded by a new worker, and the new worker is found.
+
+The check runs beside the changes, which go on by commands. During the reload itself no command is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from dockstack.errors import HaproxyUnavailable
+from dockstack.events import Emit, Warn
+from dockstack.runtime.files import write_atomically
+from dockstack.synapse.events import CandidateRefused, Reloaded
+from dockstack.synapse.haproxy.blame import blamed
+from dockstack.synapse.haproxy.check import Checked
+from dockstack.synapse.haproxy.document import settled, static_names
+from dockstack.synapse.haproxy.drafts import Drafts
+from dockstack.synapse.haproxy.engine import Engine
+from dockstack.synapse.haproxy.file import File
+from dockstack.synapse.haproxy.link import await_link, from_document
+from dockstack.synapse.haproxy.model import Document, Reason
+from dockstack.synapse.haproxy.pending import Pending
+from dockstack.synapse.haproxy.seat import Seat
+
+_NEW_WORKER = 15.0
+"""Seconds for the new worker to answer after a reload."""
+
+_BLAMES = 5
+"""Looks at a candidate, each without the servers that the one before found wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the writer may do. `sockets`: Runtime API sockets that all get every command. Times in seconds.
+
+    `removal`: how long a server that left may keep its connections.
+    """
+
+    writes: bool
+    reloads: bool
+    commands: bool
+    sockets: tuple[Path, ...]
+    candidate: Path
+    interval: float
+    jitter: float
+    removal: float = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A document, the mark of its structure, and what HAProxy says about it."""
+
+    document: Document
+    mark: str
+    checked: Checked
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the writer works with."""
+
+    policy: Policy
+    drafts: Drafts
+    engine: Engine
+    file: File
+    seats: tuple[Seat, ...]
+    emit: Emit
+
+
+class Reloader:
+    """Decides when a reload takes place, and carries it out."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._policy = parts.policy
+        self._file = parts.file
+        self._pending = Pending(parts.policy.interval, parts.policy.jitter, random.random)
+        self._checking: asyncio.Task[Candidate] | None = None
+        self._switching: asyncio.Task[None] | None = None
+        self._redrafted: frozenset[str] = frozenset()
+        self.complaint = ""
+        self.count = 0
+
+    @property
+    def reasons(self) -> tuple[Reason, ...]:
+        """Why a reload is due."""
+        return self._pending.reasons
+
+    def note(self, looked: Mapping[str, Sequence[Reason]]) -> None:
+        """The reasons of the services that were looked at; reasons of no service are under ""."""
+        self._pending.note(looked)
+        if not self._policy.reloads:
+            complaint = "; ".join(map(str, self._pending.reasons))
+            if complaint and complaint != self.complaint:
+                self._parts.emit(Warn(f"HAProxy must be reloaded by hand (do_reloads is off): {complaint}"))
+            self.complaint = complaint
+
+    def next_due(self) -> float | None:
+        """When `turn` has something to do, on the loop's clock; None: nothing that only the time decides."""
+        return self._pending.due_at() if self._policy.reloads and self._checking is None else None
+
+    def take_redrafted(self) -> frozenset[str]:
+        """The services of which servers were left out since the last call: they are to be looked at."""
+        redrafted, self._redrafted = self._redrafted, frozenset()
+        return redrafted
+
+    def interrupt(self) -> None:
+        """HAProxy has ended: a reload that is under way will not come about."""
+        if self._switching is not None:
+            self._switching.cancel()
+
+    async def turn(self, tasks: asyncio.TaskGroup, wake: asyncio.Event) -> None:
+        """Does what is due: begins a check, in a task that sets `wake` at its end, or acts on its verdict.
+
+        Raises HaproxyUnavailable when a reload did not come about; it is due again later, and all seats are let go.
+        """
+        now = asyncio.get_running_loop().time()
+        due = self._pending.due_at()
+        if self._checking is not None:
+            if self._checking.done():
+                task, self._checking = self._checking, None
+                await self._decide(task.result(), tasks)
+        elif self._policy.reloads and due is not None and due <= now:
+            document = self._parts.drafts.wanted
+            rendered = self._file.render(document)
+            if self._pending.postponed(rendered.mark, now):
+                return
+            if self._parts.engine.checks:
+                self._checking = tasks.create_task(self.check(document))
+                self._checking.add_done_callback(lambda _: wake.set())
+            else:
+                await self._decide(Candidate(document, rendered.mark, Checked(True)), tasks)
+
+    async def check(self, document: Document) -> Candidate:
+        """Has HAProxy look at a document; servers that it names as wrong are left out of what is wanted."""
+        rendered = self._file.render(document)
+        checked = await self._check_text(rendered.text)
+        for _ in range(_BLAMES):
+            if checked.accepted:
+                break
+            guilty = blamed(checked.lines, rendered.text, self._policy.candidate, document)
+            if not guilty:
+                break
+            self._redrafted |= self._parts.drafts.refuse(guilty)
+            document = self._parts.drafts.wanted
+            rendered = self._file.render(document)
+            checked = await self._check_text(rendered.text)
+        return Candidate(document, rendered.mark, checked)
+
+    async def _check_text(self, content: str) -> Checked:
+        path = self._policy.candidate
+        try:
+            await asyncio.to_thread(write_atomically, path, content.encode(), 0o600)
+            return await self._parts.engine.check(path)
+        except OSError as error:
+            return Checked(False, (f"{path} cannot be written: {error.strerror}",))
+        finally:
+            with suppress(OSError):
+                path.unlink()
+
+    def refuse(self, candidate: Candidate, by: str = "HAProxy") -> None:
+        """Says that the candidate cannot be loaded; its structure is left alone for a while."""
+        self._pending.refused(candidate.mark, asyncio.get_running_loop().time())
+        lines = candidate.checked.alerts
+        complaint = f"{by} refuses the new configuration: {lines[0] if lines else 'without a word'}"
+        if complaint != self.complaint:
+            self._parts.emit(CandidateRefused(by, lines))
+        self.complaint = complaint
+
+    async def _decide(self, candidate: Candidate, tasks: asyncio.TaskGroup) -> None:
+        if not candidate.checked.accepted:
+            self.refuse(candidate)
+            return
+        self._switching = tasks.create_task(self._switch(candidate.document))
+        try:
+            await asyncio.wait((self._switching,))
+            if self._switching.cancelled():
+                raise HaproxyUnavailable("HAProxy ended during a reload")
+            self._switching.result()
+        except HaproxyUnavailable:
+            self._pending.failed(asyncio.get_running_loop().time())
+            for seat in self._parts.seats:
+                seat.drop()
+            raise
+        finally:
+            self._switching = None
+
+    async def _switch(self, document: Document) -> None:
+        """Writes the document, with what has changed since it was checked, and has it loaded by a new worker."""
+        begun = time.monotonic()
+        seats, drafts = self._parts.seats, self._parts.drafts
+        running = next((seat.link.running for seat in seats if seat.link is not None), None)
+        if running is not None and document is not drafts.wanted:
+            document = settled(drafts.wanted, document, running)
+        before = self._file.text or await self._file.read()
+        rendered = self._file.render(document)
+        if self._policy.writes and not await self.write(rendered.text):
+            self._pending.failed(asyncio.get_running_loop().time())
+            return
+        reloaded = await self._parts.engine.reload()
+        if not reloaded.accepted:
+            if self._policy.writes and before is not None:
+                await self.write(before)
+            self.refuse(Candidate(document, rendered.mark, Checked(False, reloaded.lines)), "the reload")
+            return
+        for seat in seats:
+            retired = None if seat.link is None else seat.link.identity.pid
+            believe = from_document(document, rendered.mark)
+            seat.take(await await_link(seat.path, believe, static_names(document), _NEW_WORKER, retired))
+        self.count += 1
+        self.complaint = ""
+        pid = next((seat.link.identity.pid for seat in seats if seat.link is not None), None)
+        self._parts.emit(Reloaded(tuple(map(str, self._pending.reasons)), time.monotonic() - begun, pid))
+        self._pending.succeeded(asyncio.get_running_loop().time())
+        if not seats and drafts.wanted is not document:
+            self._pending.note({"": [Reason(None, "servers changed during the reload")]})
+
+    async def write(self, content: str) -> bool:
+        """Puts this on disk at once; false, with a warning, where that cannot be done."""
+        try:
+            await self._file.write(content)
+        except OSError as error:
+            self._parts.emit(Warn(f"{self._file.path} cannot be written: {error.strerror}"))
+            return False
+        return True

@@ -105,9 +105,6 @@ def nerve(
     asked = _given(given)
     loaded = configure.nerve(asked, instance_id, os.environ)
     if check_config or os.environ.get("NERVE_CHECK_CONFIG"):
-        from dockstack.nerve.service import plan
-
-        plan(loaded.settings)
         _approve(loaded.warnings, len(loaded.settings.services))
         return
     run_dir, state_dir = _directories(run_dir, state_dir)
@@ -195,21 +192,10 @@ def demo(stay: bool) -> None:
 @click.option("--unknown-keys", type=click.Choice(["error", "warn"]), envvar="DOCKSTACK_UNKNOWN_KEYS", default="error")
 def check(file: Path, role: str | None, unknown_keys: str) -> None:
     """Checks a nerve or synapse file: exit 0, or 2 with everything that is wrong."""
-    from dockstack.documents import read
-    from dockstack.settings import load
+    from dockstack import configure
 
-    document = load.with_service_files(read(file, os.environ), os.environ)
-    lenient = unknown_keys == "warn"
-    role = role or ("synapse" if {"haproxy", "file_output"} & document.data.keys() else "nerve")
-    if role == "nerve":
-        from dockstack.nerve.service import plan
-
-        nerve_file = load.nerve(document, lenient)
-        plan(nerve_file.settings)
-        _approve(nerve_file.warnings, len(nerve_file.settings.services))
-    else:
-        synapse_file = load.synapse(document, lenient)
-        _approve(synapse_file.warnings, len(synapse_file.settings.services))
+    loaded = configure.file(file, role, unknown_keys == "warn", os.environ)
+    _approve(loaded.warnings, len(loaded.settings.services))
 
 
 _role = click.option("--role", type=click.Choice(ROLES), help="Default: every daemon of the run directory.")

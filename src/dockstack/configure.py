@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def nerve(given: Given, instance_id: str | None, env: Mapping[str, str]) -> Load
     if not config and not given.services:
         raise _nothing_to_do("nerve -d zk://127.0.0.1:2181/nerve -s mysql:mysql:3306:/mysql")
     document = _file(config, env)
-    texts: list[Problem] = []
+    texts = _unused(given)
     if given.services:
         document, texts = _with_nerve_services(document, given, env)
     document = _with_changes(document, given.raws)
@@ -45,8 +46,7 @@ def nerve(given: Given, instance_id: str | None, env: Mapping[str, str]) -> Load
         named = env.get("INSTANCE_ID") or "nerve"
     if named:
         document = document.with_data({**document.data, "instance_id": named})
-    loaded = load.nerve(document, given.unknown_keys_are_warnings)
-    return replace(loaded, warnings=(*texts, *loaded.warnings))
+    return _ready_nerve(document, given.unknown_keys_are_warnings, texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def synapse(given: Given, ambassador: Ambassador, env: Mapping[str, str]) -> Loa
         raise _nothing_to_do("synapse -d zk://127.0.0.1:2181/nerve -s mysql:mysql:/mysql")
     directories = templates.directories(given.templates)
     document, is_base = _base(config, directories, env)
-    texts: list[Problem] = []
+    texts = _unused(given)
     if given.services:
         document, texts = _with_synapse_services(document, given, directories, env)
     document = _with_changes(document, given.raws)
@@ -75,8 +75,61 @@ def synapse(given: Given, ambassador: Ambassador, env: Mapping[str, str]) -> Loa
         around = spec.Surroundings(str(ambassador.run_dir), _file_limit(), _user() if is_base else None)
         stats = spec.stats_address(ambassador.stats)
         document = document.with_data(spec.base(document.data, around, ambassador.bind, stats))
-    loaded = load.synapse(document, given.unknown_keys_are_warnings)
-    return replace(loaded, warnings=(*texts, *loaded.warnings))
+    return _ready_synapse(document, given.unknown_keys_are_warnings, texts)
+
+
+def file(path: Path, role: str | None, lenient: bool, env: Mapping[str, str]) -> Loaded[Any]:
+    """The settings of a file alone, for `check`; without a role, that of its keys. For synapse the warnings name also
+    what is different from the old tools. Raises ConfigurationError with everything that is wrong."""
+    document = load.with_service_files(read(path, env), env)
+    if (role or _role(document)) == "nerve":
+        return _ready_nerve(document, lenient, ())
+    loaded = _ready_synapse(document, lenient, ())
+    if loaded.settings.haproxy is None:
+        return loaded
+    from dockstack.synapse.haproxy.document import frame
+
+    found = frame(loaded.settings.haproxy, loaded.settings.services, (), "")
+    newer = (text for skeleton in found.skeletons.values() for text in skeleton.newer)
+    said = (Problem(str(path), text) for text in (*found.warnings, *newer))
+    return replace(loaded, warnings=(*loaded.warnings, *said))
+
+
+def _role(document: Document) -> str:
+    services = document.data.get("services")
+    inner = list(services.values()) if isinstance(services, dict) else []
+    found = {"haproxy", "file_output"} & document.data.keys() or any(
+        isinstance(one, dict) and "discovery" in one for one in inner
+    )
+    return "synapse" if found else "nerve"
+
+
+def _ready_nerve(document: Document, lenient: bool, doubts: Sequence[Problem]) -> Loaded[NerveSettings]:
+    from dockstack.nerve.service import plan
+
+    loaded = load.nerve(document, lenient)
+    with _located(document):
+        plan(loaded.settings)
+    return replace(loaded, warnings=(*doubts, *loaded.warnings))
+
+
+def _ready_synapse(document: Document, lenient: bool, doubts: Sequence[Problem]) -> Loaded[SynapseSettings]:
+    from dockstack.synapse.haproxy.document import frame
+
+    loaded = load.synapse(document, lenient)
+    if loaded.settings.haproxy is not None:
+        with _located(document):
+            frame(loaded.settings.haproxy, loaded.settings.services, (), "")
+    return replace(loaded, warnings=(*doubts, *loaded.warnings))
+
+
+@contextmanager
+def _located(document: Document) -> Iterator[None]:
+    """Gives the problems that are found behind the settings their lines in the file."""
+    try:
+        yield
+    except ConfigurationError as error:
+        raise ConfigurationError(*map(document.located, error.problems)) from None
 
 
 def _with_nerve_services(document: Document, given: Given, env: Mapping[str, str]) -> tuple[Document, list[Problem]]:
@@ -117,6 +170,13 @@ def _with_synapse_services(
         plain = spec.synapse_service(_template("synapse", one, directories, env), locator, path)
         document = document.with_part(("services", one.name), Document(plain, {(): one.where}))
     return document, warnings
+
+
+def _unused(given: Given) -> list[Problem]:
+    """A registry on the command line is for the services there; without any it is doubted, and still must be one."""
+    if given.services or spec.discovery(given.discovery, needed=False) is None:
+        return []
+    return [Problem("-d", "has no effect without -s; the services of a file name their own registries")]
 
 
 def _path(one: spec.Spec, base: str, warnings: list[Problem]) -> str:
@@ -171,7 +231,7 @@ def _jq(program: str, value: dict[str, Any]) -> dict[str, Any]:
     try:
         results = jq.compile(program).input_value(value).all()
     except ValueError as error:
-        raise ValueError(f"jq: {' '.join(str(error).split())}") from None
+        raise ValueError(f"jq: {' '.join(str(error).replace('jq: ', '').split())}") from None
     if len(results) != 1 or not isinstance(results[0], dict):
         raise ValueError("the program must give one object: the service with its changes, as '.check_interval=5' does")
     return results[0]

@@ -25,6 +25,14 @@ class Document:
         place = next((self.places[steps[:n]] for n in range(len(steps), -1, -1) if steps[:n] in self.places), "")
         return ": ".join(filter(None, (place, spelled(steps))))
 
+    def located(self, problem: Problem) -> Problem:
+        """A problem that names a value (`services.a.checks[0]: …`), with the place of that value before it."""
+        known = {spelled(steps): place for steps, place in self.places.items()}
+        name = problem.where
+        while name and name not in known:
+            name = name[: max(name.rfind("."), name.rfind("["), 0)]
+        return Problem(": ".join(filter(None, (known.get(name, ""), problem.where))), problem.what)
+
     def with_part(self, steps: Steps, part: Document) -> Document:
         """This document with the whole of another standing at `steps` (maps on the way are made); nothing is merged."""
         places = {s: place for s, place in self.places.items() if s[: len(steps)] != steps}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic.fields import FieldInfo
 
 from dockstack.documents import EnvironmentText
 from dockstack.documents.scalars import psych
@@ -19,6 +20,19 @@ class Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False)
 
     later: ClassVar[frozenset[str]] = frozenset()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, data: Any) -> Any:
+        """A key without a value means its default, as in the old tools, where null has no meaning of its own."""
+        if not isinstance(data, dict) or None not in data.values():
+            return data
+        defaults = {field.alias or name for name, field in cls.model_fields.items() if _has_no_null(field)}
+        return {key: value for key, value in data.items() if value is not None or key not in defaults}
+
+
+def _has_no_null(field: FieldInfo) -> bool:
+    return not field.is_required() and type(None) not in get_args(field.annotation)
 
 
 def _one_line_is_a_list(value: Any) -> Any:
@@ -70,6 +84,9 @@ def _number_is_text(value: Any) -> Any:
 
 Lines = Annotated[tuple[str, ...], BeforeValidator(_one_line_is_a_list), AfterValidator(_each_is_one_line)]
 """Configuration lines; a text where a list is meant is one line."""
+
+Hosts = Annotated[tuple[str, ...], BeforeValidator(_one_line_is_a_list)]
+"""HOST:PORT of a registry's servers; one alone needs no list."""
 
 Line = Annotated[str, AfterValidator(_one_line)]
 """Text that becomes part of one line of a file."""

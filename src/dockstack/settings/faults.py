@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from dockstack.documents import Document, EnvironmentText, Steps, spelled
+from dockstack.documents import Document, EnvironmentText, Steps
 from dockstack.errors import Problem
+from dockstack.settings.common import Model
 
 UNKNOWN = "extra_forbidden"
 
@@ -37,7 +39,7 @@ def without(data: dict[str, Any], places: Iterable[Steps]) -> dict[str, Any]:
 
 
 def quoted_numbers(settings: BaseModel, data: Any) -> tuple[Steps, ...]:
-    """The places of numbers and truth values that the user wrote as text; values from the environment are text anyway.
+    """The places of numbers that the user wrote as text; values from the environment are text anyway.
 
     A port is meant to keep its type and is not named.
     """
@@ -70,30 +72,65 @@ def _dropped(value: Any, steps: Steps) -> Any:
     return {key: item for key, item in value.items() if key != first}
 
 
+_MEANT = {
+    "string_type": "must be text",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+    "tuple_type": "must be a list",
+    "dict_type": "must be a map",
+    "model_type": "must be a map",
+    "model_attributes_type": "must be a map",
+    "too_short": "must not be empty",
+    "string_too_short": "must not be empty",
+    "greater_than": "must be above {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+}
+_SECRET = frozenset({"password", "auth", "zk_auth", "headers"})
+
+
 def _sentence(fault: Mapping[str, Any], steps: Steps, model: type[BaseModel], data: Any) -> str:
-    context, given = fault.get("ctx", {}), fault["input"]
-    match fault["type"]:
+    context, given, kind = fault.get("ctx", {}), fault["input"], fault["type"]
+    match kind:
         case "missing":
             said = "is missing"
         case "extra_forbidden":
-            said = _unknown(str(steps[-1]), tuple(_keys(model, steps[:-1], data)))
+            said = _unknown(str(steps[-1]), tuple(_models_at(model, steps[:-1], data)))
         case "union_tag_not_found":
-            said = f"has no {_bare(context['discriminator'])}"
+            key = _bare(context["discriminator"])
+            said = f"has no {key}, which says what it is"
         case "union_tag_invalid":
-            known = _list(context["expected_tags"])
-            tag = str(context["tag"])
-            named = ", ".join(known)
-            said = f"unknown {_bare(context['discriminator'])} {tag!r}; known: {named}{_near(tag, known)}"
+            key = _bare(context["discriminator"])
+            said = _unknown_kind(key, str(context["tag"]), _list(context["expected_tags"]))
         case "literal_error":
             known = _list(str(context["expected"]).replace(" or ", ", "))
-            said = f"{given!r} is none of {', '.join(known)}{_near(str(given), known)}"
+            said = f"{_shown(given)} is none of {', '.join(known)}{_near(str(given), known)}"
         case "value_error":
             said = str(context["error"])
+        case _ if kind in _MEANT:
+            said = _MEANT[kind].format(**context) + _instead(given, kind, steps)
         case _:
-            message = str(fault["msg"]).replace("Input should be", "must be")
-            message = message.replace("a valid tuple", "a list").replace("a valid dictionary", "a map")
-            said = message[:1].lower() + message[1:] + ("" if isinstance(given, dict | list) else f", not {given!r}")
+            said = str(fault["msg"])
     return said
+
+
+def _instead(given: Any, kind: str, steps: Steps) -> str:
+    if kind.endswith("too_short") or _SECRET & set(steps):
+        return ""
+    if kind == "string_type" and isinstance(given, bool | int | float):
+        return f"; YAML reads it as {_shown(given)}, so write it in quotes"
+    return f", not {_shown(given)}"
+
+
+def _shown(given: Any) -> str:
+    """The value as JSON would have it, unless it is large."""
+    if isinstance(given, dict | list):
+        return "a map" if isinstance(given, dict) else "a list"
+    text = json.dumps(given, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else f"{text[:57]}…"
 
 
 def _bare(text: object) -> str:
@@ -105,8 +142,39 @@ def _list(text: object) -> tuple[str, ...]:
     return tuple(word for word in str(text).replace("'", "").split(", ") if word != "plugin")
 
 
-def _unknown(key: str, known: tuple[str, ...]) -> str:
-    return f"unknown key{_near(key, known) or '; remove it, or allow it with --unknown-keys warn'}"
+_LATER_KINDS = {
+    "type": frozenset({"rabbitmq", "redis", "noop"}),
+    "method": frozenset(
+        {
+            "zookeeper_poll",
+            "dns",
+            "zookeeper_dns",
+            "zookeeper_dns_poll",
+            "docker",
+            "ec2tag",
+            "awstag",
+            "marathon",
+            "multi",
+            "etcd",
+        }
+    ),
+}
+_NOT_YET = "is not there in this version of DockStack"
+_LENIENT = "remove it, or allow it with --unknown-keys warn"
+
+
+def _unknown_kind(key: str, tag: str, known: tuple[str, ...]) -> str:
+    named = ", ".join(known)
+    if tag in _LATER_KINDS.get(key, ()):
+        return f"{key} {tag} {_NOT_YET}; there are: {named}"
+    return f"unknown {key} {_shown(tag)}{_near(tag, known) or f'; known: {named}'}"
+
+
+def _unknown(key: str, models: tuple[type[BaseModel], ...]) -> str:
+    known = tuple(field.alias or name for model in models for name, field in model.model_fields.items())
+    if any(key in model.later for model in models if issubclass(model, Model)):
+        return f"{_NOT_YET}; {_LENIENT}"
+    return f"unknown key{_near(key, known) or f'; {_LENIENT}'}"
 
 
 def _near(word: str, known: tuple[str, ...]) -> str:
@@ -114,16 +182,20 @@ def _near(word: str, known: tuple[str, ...]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def _keys(model: type[BaseModel], steps: Steps, data: Any) -> Iterator[str]:
-    """The keys that the schema has for the map at these steps."""
+def _models_at(model: type[BaseModel], steps: Steps, data: Any) -> Iterator[type[BaseModel]]:
+    """The parts of the schema that the map at these steps may be; where a kind is named, that kind alone."""
     at = [model]
     here = data
     for step in steps:
         here = here[step]
         at = [inner for outer in at for inner in _inner(outer, step)]
-    for found in at:
-        for name, field in found.model_fields.items():
-            yield field.alias or name
+    named = [each for each in at if isinstance(here, dict) and _is_named(each, here)]
+    yield from dict.fromkeys(named or at)
+
+
+def _is_named(model: type[BaseModel], data: dict[str, Any]) -> bool:
+    kinds = ((key, model.model_fields[key].annotation) for key in ("type", "method") if key in model.model_fields)
+    return any(get_origin(kind) is Literal and data.get(key) in get_args(kind) for key, kind in kinds)
 
 
 def _inner(model: type[BaseModel], step: int | str) -> Iterator[type[BaseModel]]:
@@ -156,8 +228,10 @@ def _quoted(value: Any, data: Any, steps: Steps) -> Iterator[Steps]:
     elif isinstance(value, tuple) and isinstance(data, list):
         for index, (inner, given) in enumerate(zip(value, data, strict=False)):
             yield from _quoted(inner, given, (*steps, index))
-    elif isinstance(value, int | float) and isinstance(data, str) and not isinstance(data, EnvironmentText):
+    elif (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and isinstance(data, str)
+        and not isinstance(data, EnvironmentText)
+    ):
         yield steps
-
-
-__all__ = ["UNKNOWN", "place", "problems", "quoted_numbers", "spelled", "unknown_keys", "without"]

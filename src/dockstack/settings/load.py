@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from dockstack.documents import Document, Steps, read
+from dockstack.documents import Document, Steps, read, spelled
 from dockstack.errors import ConfigurationError, Problem
 from dockstack.model import Address
+from dockstack.registry.url import parse_hosts
 from dockstack.settings import faults
 from dockstack.settings.nerve import NerveSettings
-from dockstack.settings.synapse import STATS_SECTION, HaproxySettings, ServiceHaproxy, SynapseSettings
+from dockstack.settings.synapse import (
+    STATS_SECTION,
+    FileDiscovery,
+    HaproxySettings,
+    ServiceHaproxy,
+    SynapseService,
+    SynapseSettings,
+    ZookeeperDiscovery,
+)
 from dockstack.settings.template import fault as template_fault
 
 T = TypeVar("T", bound=BaseModel)
+
+_ZOOKEEPER = 2181
+_NAME = re.compile(r"[A-Za-z0-9_.:-]+")
+_ALIASES = {"localhost": "127.0.0.1", "*": "0.0.0.0", "": "0.0.0.0", "[::1]": "::1", "[::]": "::"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +53,7 @@ def synapse(document: Document, unknown_keys_are_warnings: bool = False) -> Load
     found = tuple(_contradictions(loaded.settings, document))
     if found:
         raise ConfigurationError(*found)
-    return loaded
+    return Loaded(loaded.settings, (*loaded.warnings, *_doubts(loaded.settings, document)))
 
 
 def with_service_files(document: Document, env: Mapping[str, str]) -> Document:
@@ -55,7 +69,13 @@ def with_service_files(document: Document, env: Mapping[str, str]) -> Document:
         where = document.where(("service_conf_dir",))
         raise ConfigurationError(Problem(where, f"{directory.absolute()} is no directory; make it or remove the key"))
     problems: list[Problem] = []
+    files: dict[str, Path] = {}
     for file in sorted(file for ending in ("*.json", "*.yaml") for file in directory.glob(ending)):
+        if file.name.startswith("."):
+            continue
+        if file.stem in files:
+            problems.append(Problem(str(file), f"{files[file.stem]} describes the same service; remove one of them"))
+        files[file.stem] = file
         try:
             document = document.with_part(("services", file.stem), read(file, env))
         except ConfigurationError as error:
@@ -82,7 +102,7 @@ def _load(model: type[T], document: Document, lenient: bool) -> Loaded[T]:
             raise ConfigurationError(*faults.problems(remaining, model, document.with_data(data))) from None
     quoted = faults.quoted_numbers(settings, data)
     if quoted:
-        named = ", ".join(faults.spelled(steps) for steps in quoted[:3]) + (" …" if len(quoted) > 3 else "")
+        named = ", ".join(spelled(steps) for steps in quoted[:3]) + (" …" if len(quoted) > 3 else "")
         warnings.append(Problem(document.where(()), f"numbers in quotes are read as numbers: {named}"))
     return Loaded(settings, tuple(warnings))
 
@@ -90,22 +110,61 @@ def _load(model: type[T], document: Document, lenient: bool) -> Loaded[T]:
 def _contradictions(settings: SynapseSettings, document: Document) -> Iterator[Problem]:
     if settings.haproxy is None and settings.file_output is None:
         yield Problem(document.where(()), "there is no output: give a `haproxy` or a `file_output` section")
-    haproxy = settings.haproxy
-    if haproxy is not None:
-        yield from _incomplete(haproxy, document)
-    binds: dict[str, str] = {}
+    if settings.haproxy is not None:
+        yield from _incomplete(settings.haproxy, document)
     for name, service in settings.services.items():
-        yield from _templates(name, service.haproxy, document, ("services", name, "haproxy", "server_options"))
-        for index, server in enumerate(service.default_servers):
-            steps = ("services", name, "default_servers", index, "haproxy_server_options")
-            yield from _template(server.haproxy_server_options, document, steps)
-        if haproxy is not None and (bind := bind_of(haproxy, service.haproxy)) is not None:
-            if bind in binds:
-                where = document.where(("services", name, "haproxy"))
-                yield Problem(where, f"{name} would bind {bind}, as {binds[bind]} does; give one of them another port")
-            binds.setdefault(bind, name)
-    if haproxy is not None:
-        yield from _hidden(haproxy, binds, document)
+        yield from _service(name, service, document)
+    if settings.haproxy is not None:
+        yield from _doubled(settings.haproxy, settings.services, document)
+
+
+def _service(name: str, service: SynapseService, document: Document) -> Iterator[Problem]:
+    own: Steps = ("services", name)
+    if not _NAME.fullmatch(name):
+        yield Problem(
+            document.where(own), "a service's name is made of letters, digits and _ . : -, as HAProxy wants it"
+        )
+    yield from _template(service.haproxy.server_options, document, (*own, "haproxy", "server_options"))
+    for index, server in enumerate(service.default_servers):
+        steps = (*own, "default_servers", index, "haproxy_server_options")
+        yield from _template(server.haproxy_server_options, document, steps)
+    if service.haproxy.listens and service.haproxy.port is None and not service.haproxy.bind_address:
+        yield Problem(document.where((*own, "haproxy", "port")), "is null, so bind_address must be the whole address")
+    discovery = service.discovery
+    if isinstance(discovery, ZookeeperDiscovery):
+        try:
+            parse_hosts(discovery.hosts, _ZOOKEEPER)
+        except ValueError as error:
+            yield Problem(document.where((*own, "discovery", "hosts")), str(error))
+    if isinstance(discovery, ZookeeperDiscovery | FileDiscovery) and not discovery.path.startswith("/"):
+        yield Problem(document.where((*own, "discovery", "path")), f"{discovery.path!r} does not begin with a slash")
+
+
+def _doubled(haproxy: HaproxySettings, services: Mapping[str, SynapseService], document: Document) -> Iterator[Problem]:
+    """Services on one address: HAProxy would take both, and each connection would reach one of them by chance."""
+    binds: dict[str, tuple[str, str]] = {}
+    for name, service in services.items():
+        bind = bind_of(haproxy, service.haproxy)
+        if bind is None:
+            continue
+        first, _ = binds.setdefault(_same(bind), (name, bind))
+        if first != name:
+            where = document.where(("services", name, "haproxy", "port"))
+            yield Problem(where, f"{name} would bind {bind}, as {first} does; give one of them another port")
+    yield from _hidden(haproxy, {bind: name for name, bind in binds.values()}, document)
+
+
+def _same(bind: str) -> str:
+    """One text for all ways to write an address."""
+    host, colon, port = bind.rpartition(":")
+    return f"{_ALIASES.get(host.lower(), host)}:{port}" if colon and port.isdigit() else bind
+
+
+def _doubts(settings: SynapseSettings, document: Document) -> Iterator[Problem]:
+    for name, service in settings.services.items():
+        if service.haproxy.use_nerve_weights:
+            where = document.where(("services", name, "haproxy", "use_nerve_weights"))
+            yield Problem(where, "has no effect in a service; write it in the top haproxy section")
 
 
 def _hidden(haproxy: HaproxySettings, binds: Mapping[str, str], document: Document) -> Iterator[Problem]:
@@ -130,10 +189,6 @@ def _incomplete(haproxy: HaproxySettings, document: Document) -> Iterator[Proble
         yield Problem(where, "do_checks needs do_writes: there is no file to check")
 
 
-def _templates(name: str, service: ServiceHaproxy, document: Document, steps: Steps) -> Iterator[Problem]:
-    yield from _template(service.server_options, document, steps)
-
-
 def _template(text: str | None, document: Document, steps: Steps) -> Iterator[Problem]:
     wrong = template_fault(text) if text else None
     if wrong is not None:
@@ -146,8 +201,3 @@ def bind_of(haproxy: HaproxySettings, service: ServiceHaproxy) -> str | None:
         return None
     address = service.bind_address or haproxy.bind_address
     return address if service.port is None else str(Address(address.strip("[]"), int(service.port)))
-
-
-def as_plain(settings: BaseModel) -> dict[str, Any]:
-    """The settings as a file would hold them, without what was not given."""
-    return settings.model_dump(by_alias=True, exclude_unset=True, mode="json")

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
-from dockstack.settings.common import Model, Port, Seconds, StatsdSettings, TlsSettings
+from dockstack.settings.common import (
+    Flag,
+    Hosts,
+    Line,
+    Model,
+    Number,
+    Port,
+    Seconds,
+    StatsdSettings,
+    Text,
+    TlsSettings,
+    Whole,
+)
 
 
 class CheckSettings(Model):
@@ -16,10 +28,10 @@ class CheckSettings(Model):
     host: str | None = None
     port: Port | None = None
     timeout: Seconds = 0.1
-    rise: int = Field(default=1, ge=1)
-    fall: int = Field(default=1, ge=1)
+    rise: Whole = Field(default=1, ge=1)
+    fall: Whole = Field(default=1, ge=1)
     module: str | None = Field(default=None, min_length=1)
-    strict_rise: bool = False
+    strict_rise: Flag = False
 
     @property
     def deadline(self) -> float:
@@ -38,13 +50,13 @@ class HttpCheck(CheckSettings):
 
     type: Literal["http"]
     uri: str
-    ssl: bool = False
-    headers: dict[str, str] = {}
-    expect: str | None = None
+    ssl: Flag = False
+    headers: dict[str, Text] = {}
+    expect: Text | None = None
     read_timeout: Seconds | None = None
     open_timeout: Seconds = 0.2
     ssl_timeout: Seconds = 0.2
-    verify: bool = False
+    verify: Flag = False
     ca_file: str | None = None
     server_name: str | None = None
 
@@ -59,9 +71,9 @@ class MysqlCheck(CheckSettings):
     """Up when the server greets; with a username, when it also answers a query."""
 
     type: Literal["mysql"]
-    username: str | None = None
-    password: str = ""
-    database: str | None = None
+    username: Text | None = None
+    password: Text = ""
+    database: Text | None = None
     query: str = "SELECT 1"
 
 
@@ -98,26 +110,30 @@ def _only_literal_true(value: Any) -> bool:
 class NerveService(Model):
     """One service: its address, its checks, and its reporter."""
 
+    later: ClassVar[frozenset[str]] = frozenset(
+        {"rate_limiting", "load_test_concurrency", "etcd_host", "etcd_port", "etcd_path"}
+    )
+
     host: str
     port: Port
     reporter_type: Literal["zookeeper", "etcd", "file"] = "zookeeper"
-    check_interval: float = Field(default=0.5, gt=0)
-    check_mocked: bool = False
+    check_interval: Number = Field(default=0.5, gt=0)
+    check_mocked: Flag = False
     checks: tuple[Check, ...] = ()
-    weight: int | None = Field(default=None, ge=0)
-    haproxy_server_options: str | None = None
+    weight: Whole | None = Field(default=None, ge=0)
+    haproxy_server_options: Line | None = None
     labels: dict[str, Any] | None = None
 
-    zk_hosts: tuple[str, ...] = ()
+    zk_hosts: Hosts = ()
     zk_path: str | None = None
     use_path_encoding: Annotated[bool, BeforeValidator(_only_literal_true)] = False
     node_type: Literal["ephemeral_sequential", "persistent_sequential", "persistent", "ephemeral"] = (
         "ephemeral_sequential"
     )
-    ttl_seconds: float | None = Field(default=None, gt=0)
+    ttl_seconds: Number | None = Field(default=None, gt=0)
     zk_auth: str | None = None
     zk_tls: TlsSettings | None = None
-    zk_session_timeout: float = Field(default=10.0, gt=0)
+    zk_session_timeout: Number = Field(default=10.0, gt=0)
 
     file_directory: str | None = None
     file_path: str | None = None
@@ -126,9 +142,9 @@ class NerveService(Model):
 class NerveSettings(Model):
     """The whole file."""
 
-    instance_id: str = Field(min_length=1)
+    instance_id: Text = Field(min_length=1)
     services: dict[str, NerveService] = {}
     service_conf_dir: str | None = None
     heartbeat_path: str | None = None
-    max_repeated_report_failures: int = 10
+    max_repeated_report_failures: Whole = 10
     statsd: StatsdSettings | None = None

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
-from dockstack.settings.common import Lines, Model, Port, Seconds, StatsdSettings, TlsSettings
+from dockstack.settings.common import (
+    Flag,
+    Hosts,
+    Line,
+    Lines,
+    Model,
+    Number,
+    Port,
+    Seconds,
+    StatsdSettings,
+    TlsSettings,
+    Whole,
+)
 
 STATS_SECTION = "listen dockstack-stats"
 """The extra section that `--stats` adds."""
 
 
 def _one_is_a_list(value: Any) -> Any:
-    return [value] if isinstance(value, dict | str) else value
+    return [value] if isinstance(value, dict) else value
 
 
 class LabelFilter(Model):
@@ -30,11 +42,11 @@ class DefaultServer(Model):
     host: str
     port: Port
     name: str | None = None
-    weight: int | None = None
-    haproxy_server_options: str | None = None
-    haproxy_server_id: int | None = None
+    weight: Whole | None = None
+    haproxy_server_options: Line | None = None
+    haproxy_server_id: Whole | None = None
     labels: dict[str, Any] | None = None
-    id: int | None = None
+    id: Whole | None = None
 
 
 class Discovery(Model):
@@ -66,24 +78,24 @@ class DecodeSettings(Model):
 class RetryPolicy(Model):
     """How Ruby's client retried; accepted, and read as the limits of ours."""
 
-    max_attempts: int = 10
-    max_delay: float = 600
-    base_interval: float = 0.5
-    max_interval: float = 60
+    max_attempts: Whole = 10
+    max_delay: Number = 600
+    base_interval: Number = 0.5
+    max_interval: Number = 60
 
 
 class ZookeeperDiscovery(Discovery):
     """Nodes below a ZooKeeper path."""
 
     method: Literal["zookeeper"]
-    hosts: Annotated[tuple[str, ...], BeforeValidator(_one_is_a_list), Field(min_length=1)]
+    hosts: Annotated[Hosts, Field(min_length=1)]
     path: str
     decode: DecodeSettings = DecodeSettings()
-    discovery_jitter: Seconds = 0
+    discovery_jitter: Number = 0
     retry_policy: RetryPolicy = RetryPolicy()
     auth: str | None = None
     tls: TlsSettings | None = None
-    session_timeout: float = Field(default=10.0, gt=0)
+    session_timeout: Number = Field(default=10.0, gt=0)
 
 
 class FileDiscovery(Discovery):
@@ -102,19 +114,19 @@ class ServiceHaproxy(Model):
     """A service's part of haproxy.cfg. `port` left out: a backend only; `port: null`: `bind_address` alone."""
 
     port: Port | None = None
-    bind_address: str | None = None
-    bind_options: str | None = None
+    bind_address: Line | None = None
+    bind_options: Line | None = None
     server_port_override: Port | None = None
-    server_options: str | None = None
+    server_options: Line | None = None
     frontend: Lines = ()
     backend: Lines = ()
     listen: Lines = ()
-    backend_name: str | None = None
+    backend_name: Line | None = None
     backend_order: Literal["asc", "desc", "no_shuffle"] | None = None
     shared_frontend: Lines = ()
     cookie_value_method: Literal["name", "hash"] = "name"
-    use_nerve_weights: bool = False
-    disabled: bool = False
+    use_nerve_weights: Flag = False
+    disabled: Flag = False
 
     @property
     def listens(self) -> bool:
@@ -125,18 +137,20 @@ class ServiceHaproxy(Model):
 class ServiceFileOutput(Model):
     """A service's part of the JSON files."""
 
-    disabled: bool = False
+    disabled: Flag = False
 
 
 class SynapseService(Model):
     """One service: where its instances are found and what is made of them."""
 
+    later: ClassVar[frozenset[str]] = frozenset({"discovery_multi", "load_test_concurrency"})
+
     discovery: DiscoverySettings
     default_servers: tuple[DefaultServer, ...] = ()
-    keep_default_servers: bool = False
-    use_previous_backends: bool = True
+    keep_default_servers: Flag = False
+    use_previous_backends: Flag = True
     backend_port_override: Port | None = None
-    leader_election: bool = False
+    leader_election: Flag = False
     haproxy: ServiceHaproxy = ServiceHaproxy()
     file_output: ServiceFileOutput = ServiceFileOutput()
 
@@ -147,12 +161,12 @@ class HaproxySettings(Model):
     global_: Annotated[Lines, Field(alias="global")]
     defaults: Lines
     extra_sections: dict[str, Lines] = {}
-    bind_address: str = "localhost"
+    bind_address: Line = "localhost"
     shared_frontend: Lines = ()
-    do_writes: bool = True
-    do_reloads: bool = True
-    do_socket: bool = True
-    do_checks: bool = False
+    do_writes: Flag = True
+    do_reloads: Flag = True
+    do_socket: Flag = True
+    do_checks: Flag = False
     check_command: str | None = None
     candidate_config_file_path: str | None = None
     config_file_path: str | None = None
@@ -162,9 +176,9 @@ class HaproxySettings(Model):
     restart_jitter: Seconds = 0.0
     state_file_path: str | None = None
     state_file_ttl: Seconds = 86400
-    server_order_seed: int | None = None
-    max_server_id: int = Field(default=65535, ge=1)
-    use_nerve_weights: bool = False
+    server_order_seed: Whole | None = None
+    max_server_id: Whole = Field(default=65535, ge=1)
+    use_nerve_weights: Flag = False
 
 
 class FileOutputSettings(Model):

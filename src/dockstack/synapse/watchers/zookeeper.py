@@ -12,7 +12,7 @@ from dockstack.synapse.watchers._registry import RegistryWatcher, config_path, d
 
 PORT = 2181
 LONGEST_JITTER = 120
-"""Seconds; a `discovery_jitter` above is ignored, as SmartStack does."""
+"""Seconds; a `discovery_jitter` that is not from 0 to this is ignored, as SmartStack does."""
 
 
 def locator(settings: ZookeeperDiscovery) -> Locator:
@@ -43,7 +43,7 @@ def build(settings: ZookeeperDiscovery, sessions: Sessions, emit: Emit) -> Watch
     """The watcher of a path. Raises ConfigurationError where hosts or auth cannot be read."""
     path = fold(settings.path)
     pause = settings.discovery_jitter
-    if pause > LONGEST_JITTER:
+    if not 0 <= pause <= LONGEST_JITTER:
         emit(Warn(f"{path}: discovery_jitter {pause:g} is not between 0 and {LONGEST_JITTER} seconds: it is ignored"))
         pause = 0.0
     return RegistryWatcher(

@@ -28,7 +28,7 @@ _SIMPLE: Mapping[type[Step], str] = {
     Maintain: "set server {} state maint",
     Cut: "shutdown sessions server {}",
 }
-_SEVERITY = re.compile(r"\[[0-7]\]: ")
+_SEVERITY = re.compile(r"\[[0-7]\]:\s*")
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,9 +61,14 @@ class ZooKeeperWorld:
         self._proxy.silence()
 
     async def expire(self, registry: Registry) -> None:
-        """Another client takes the session over, and closes it: the server's answer to the first is "expired"."""
+        """Another client takes the session over, and closes it: the server's answer to the first is "expired".
+
+        The first is held up meanwhile, because it would take its session back at once.
+        """
         session = cast(ZooKeeper, registry).session.id
+        self._proxy.pause()
         await asyncio.to_thread(_close_session, self._server.hosts, session)
+        await self._proxy.heal()
 
     async def restart(self) -> None:
         await asyncio.to_thread(self._server.restart)

@@ -92,6 +92,7 @@ class Announcements:
                 raise RegistryUnavailable(f"{held.path} cannot be deleted: {error}") from None
             self._forget(held)
             del self._held[key]
+            held.gone.set()
 
     def holds(self, lease: Lease) -> bool:
         """See the port."""

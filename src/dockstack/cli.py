@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from dockstack.configure import Given
 
 REFUSED = 2
-ROLES = ("nerve", "synapse")
+SOCKETS = {"nerve": ("nerve.sock",), "synapse": ("synapse.sock", "haproxy.sock", "haproxy-master.sock")}
+ROLES = tuple(SOCKETS)
 _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
@@ -31,17 +32,24 @@ class _Commands(click.Group):
 
 
 class _told:
+    """Ends the program, with status 2 or 1, on what an operator can act on; also when a task group has wrapped it."""
+
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, ConfigurationError):
-            for problem in error.problems:
-                click.echo(f"dockstack: {problem}", err=True)
-            sys.exit(REFUSED)
-        if isinstance(error, DockStackError):
-            click.echo(f"dockstack: {error}", err=True)
-            sys.exit(1)
+        errors = _plain(error)
+        if not errors or not all(isinstance(each, DockStackError) for each in errors):
+            return
+        for line in dict.fromkeys(line for each in errors for line in str(each).splitlines()):
+            click.echo(f"dockstack: {line}", err=True)
+        sys.exit(REFUSED if any(isinstance(each, ConfigurationError) for each in errors) else 1)
+
+
+def _plain(error: BaseException | None) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [inner for each in error.exceptions for inner in _plain(each)]
+    return [] if error is None else [error]
 
 
 @click.group(cls=_Commands, context_settings=_HELP)
@@ -107,7 +115,8 @@ def nerve(
     if check_config or os.environ.get("NERVE_CHECK_CONFIG"):
         _approve(loaded.warnings, len(loaded.settings.services))
         return
-    run_dir, state_dir = _directories(run_dir, state_dir)
+    run_dir, state_dir = _named(run_dir, state_dir)
+    _directories("nerve", run_dir)
 
     async def life() -> None:
         from dockstack.events import to_log
@@ -157,17 +166,16 @@ def synapse(
     from dockstack import configure
 
     run_dir, state_dir = _named(run_dir, state_dir)
-    ambassador = configure.Ambassador(run_dir.absolute(), bind, stats)
-    loaded = configure.synapse(_given(given), ambassador, os.environ)
-    _directories(run_dir, state_dir)
+    loaded = configure.synapse(_given(given), configure.Ambassador(run_dir, bind, stats), os.environ)
+    _directories("synapse", run_dir, state_dir)
 
     async def life() -> None:
         from dockstack.events import to_log
         from dockstack.synapse.daemon import Options, run
 
         options = Options(
-            run_dir=run_dir.absolute(),
-            state_dir=state_dir.absolute(),
+            run_dir=run_dir,
+            state_dir=state_dir,
             haproxy=haproxy,
             drain=drain,
             startup_grace=startup_grace,
@@ -245,17 +253,20 @@ def _approve(warnings: tuple[Problem, ...], services: int) -> None:
 def _named(run_dir: Path | None, state_dir: Path | None) -> tuple[Path, Path]:
     from dockstack.runtime.process import default_run_dir, default_state_dir
 
-    uid = os.geteuid()
-    return run_dir or default_run_dir(uid, os.environ), state_dir or default_state_dir(uid, os.environ)
+    run_dir = run_dir or default_run_dir(os.geteuid(), os.environ)
+    state_dir = state_dir or default_state_dir(os.geteuid(), os.environ)
+    return run_dir.absolute(), state_dir.absolute()
 
 
-def _directories(run_dir: Path | None, state_dir: Path | None) -> tuple[Path, Path]:
-    from dockstack.runtime.process import make_private
+def _directories(role: str, run_dir: Path, state_dir: Path | None = None) -> None:
+    """Makes the daemon's directories, after all that could be refused was looked at."""
+    from dockstack.runtime.process import make_private, socket_in
 
-    run_dir, state_dir = _named(run_dir, state_dir)
+    for name in SOCKETS[role]:
+        socket_in(run_dir, name)
     make_private(run_dir, "--run-dir")
-    make_private(state_dir, "--state-dir")
-    return run_dir, state_dir
+    if state_dir is not None:
+        make_private(state_dir, "--state-dir")
 
 
 def _live(
@@ -287,15 +298,20 @@ async def _with_orphans(life: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 
 def _ask(question: Any, role: str | None, run_dir: Path | None) -> None:
-    from dockstack.admin.client import ask
+    from dockstack.admin.client import NoAnswer, ask
 
-    directory = _named(run_dir, None)[0]
+    directory, _ = _named(run_dir, None)
     asked = [role] if role else [each for each in ROLES if (directory / f"{each}.sock").exists()]
     if not asked:
         raise DockStackError(f"no daemon runs in {directory}; start one, or name its directory with --run-dir")
     well = True
     for each in asked:
-        report = ask(directory / f"{each}.sock", question)
+        try:
+            report = ask(directory / f"{each}.sock", question)
+        except NoAnswer as error:
+            well = False
+            click.echo(f"dockstack: {error}", err=True)
+            continue
         well = well and report.ok
         for line in report.lines or (("ok" if report.ok else "not ok"),):
             click.echo(f"{each}: {line}")

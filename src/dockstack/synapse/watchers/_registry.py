@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from dockstack.errors import RegistryUnavailable
@@ -40,17 +41,19 @@ class RegistryWatcher:
             return self._paced(_without_data(self._read(self.path)))
         return self._paced(_with_data_of(self._read(self.path), self._read(self.config_path)))
 
-    async def _paced(self, snapshots: AsyncIterator[Snapshot]) -> AsyncIterator[Snapshot]:
+    async def _paced(self, snapshots: AsyncGenerator[Snapshot, None]) -> AsyncIterator[Snapshot]:
         clock = asyncio.get_running_loop().time
-        async for snapshot in snapshots:
-            read = clock()
-            yield snapshot
-            if self.pause:
-                await asyncio.sleep(read + self.pause - clock())
+        async with aclosing(snapshots):
+            async for snapshot in snapshots:
+                read = clock()
+                yield snapshot
+                if self.pause:
+                    await asyncio.sleep(read + self.pause - clock())
 
-    def _read(self, path: str) -> AsyncIterator[Snapshot]:
+    async def _read(self, path: str) -> AsyncGenerator[Snapshot, None]:
         what = f"following {self.locator}, path {path},"
-        return loops.follow(what, lambda: self._open(path), (RegistryUnavailable,), self.emit)
+        async for snapshot in loops.follow(what, lambda: self._open(path), (RegistryUnavailable,), self.emit):
+            yield snapshot
 
     async def _open(self, path: str) -> AsyncIterator[Snapshot]:
         registry = await self.sessions.get(self.locator)
@@ -58,12 +61,14 @@ class RegistryWatcher:
             yield snapshot
 
 
-async def _without_data(snapshots: AsyncIterator[Snapshot]) -> AsyncIterator[Snapshot]:
+async def _without_data(snapshots: AsyncIterator[Snapshot]) -> AsyncGenerator[Snapshot, None]:
     async for snapshot in snapshots:
         yield replace(snapshot, data=b"")
 
 
-async def _with_data_of(snapshots: AsyncIterator[Snapshot], others: AsyncIterator[Snapshot]) -> AsyncIterator[Snapshot]:
+async def _with_data_of(
+    snapshots: AsyncIterator[Snapshot], others: AsyncIterator[Snapshot]
+) -> AsyncGenerator[Snapshot, None]:
     """The newest of `snapshots` with the data of the newest of `others`, once there is one of each.
 
     A read in flight cannot be asked for and left, so each is a task of its own; they end with this iterator.

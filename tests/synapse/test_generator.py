@@ -1,0 +1,59 @@
+"""Settings that stand in the registry."""
+
+from __future__ import annotations
+
+import pytest
+
+from dockstack.settings.synapse import ServiceFileOutput, ServiceHaproxy, SynapseService
+from dockstack.synapse.generator import overlay
+
+OWN = SynapseService.model_validate(
+    {
+        "discovery": {"method": "base"},
+        "haproxy": {"port": 1, "listen": ["mode http"]},
+        "file_output": {"disabled": True},
+    }
+)
+
+
+def test_a_section_replaces_the_services_own_and_defaults_are_filled_in() -> None:
+    found = overlay("svc", OWN, b'{"haproxy":{"port":4444,"server_options":""}}')
+    assert found.problems == ()
+    assert found.service.haproxy == ServiceHaproxy(port=4444, server_options="")
+    assert found.service.file_output == OWN.file_output
+
+
+def test_both_outputs_at_once() -> None:
+    found = overlay("svc", OWN, b'{"haproxy":{},"file_output":{}}').service
+    assert (found.haproxy, found.file_output) == (ServiceHaproxy(), ServiceFileOutput())
+    assert not found.haproxy.listens
+
+
+@pytest.mark.parametrize("data", [b"", b"  \n"])
+def test_no_data_says_nothing(data: bytes) -> None:
+    assert overlay("svc", OWN, data).service is OWN
+
+
+@pytest.mark.parametrize(
+    ("data", "named"),
+    [
+        (b"{", "no JSON"),
+        (b"\xff", "no JSON"),
+        (b"[" * 100_000, "no JSON"),
+        (b"[]", "no map"),
+        (b'{"nginx":{}}', "'nginx'"),
+        (b'{"haproxy":[]}', "'haproxy'"),
+        (b'{"haproxy":null}', "'haproxy'"),
+    ],
+)
+def test_what_cannot_be_used_is_named_and_the_own_settings_stay(data: bytes, named: str) -> None:
+    found = overlay("svc", OWN, data)
+    assert (found.service, len(found.problems)) == (OWN, 1)
+    assert named in found.problems[0]
+
+
+def test_a_key_that_is_not_understood_is_named_and_the_rest_applies() -> None:
+    found = overlay("svc", OWN, b'{"haproxy":{"port":99999,"lisen":[],"server_options":"check"},"x":1}')
+    assert found.service.haproxy == ServiceHaproxy(server_options="check")
+    assert [name in " ".join(found.problems) for name in ("port", "lisen", "'x'")] == [True, True, True]
+    assert len(found.problems) == 3

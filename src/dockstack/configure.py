@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,7 @@ def _with_nerve_services(document: Document, given: Given, env: Mapping[str, str
                 "SERVICE_HOST", "is not set: with -s it is the address under which others reach this host's services"
             )
         )
-    taken = tuple(document.data.get("services") or ())
+    taken = tuple(_services(document))
     registry = spec.discovery(given.discovery, needed=True)
     assert registry is not None
     locator, base = registry
@@ -149,16 +150,16 @@ def _with_nerve_services(document: Document, given: Given, env: Mapping[str, str
     directories = templates.directories(given.templates)
     warnings: list[Problem] = []
     for one in spec.specs(spec.parse_nerve, given.services, taken):
-        path = _path(one, base, warnings)
-        plain = spec.nerve_service(one, _template("nerve", one, directories, env), host, locator, path)
-        document = document.with_part(("services", one.name), Document(plain, {(): one.where}))
+        template = _template("nerve", one, directories, env)
+        plain = spec.nerve_service(one, template.data, host, locator, _path(one, base, warnings))
+        document = document.with_part(("services", one.name), template.with_data(plain))
     return document, warnings
 
 
 def _with_synapse_services(
     document: Document, given: Given, directories: tuple[Path, ...], env: Mapping[str, str]
 ) -> tuple[Document, list[Problem]]:
-    taken = tuple(document.data.get("services") or ())
+    taken = tuple(_services(document))
     registry = spec.discovery(given.discovery, needed=True)
     assert registry is not None
     locator, base = registry
@@ -166,9 +167,9 @@ def _with_synapse_services(
         locator = replace(locator, session_timeout=given.session_timeout)
     warnings: list[Problem] = []
     for one in spec.specs(spec.parse_synapse, given.services, taken):
-        path = _path(one, base, warnings)
-        plain = spec.synapse_service(_template("synapse", one, directories, env), locator, path)
-        document = document.with_part(("services", one.name), Document(plain, {(): one.where}))
+        template = _template("synapse", one, directories, env)
+        plain = spec.synapse_service(template.data, locator, _path(one, base, warnings))
+        document = document.with_part(("services", one.name), template.with_data(plain))
     return document, warnings
 
 
@@ -186,9 +187,19 @@ def _path(one: spec.Spec, base: str, warnings: list[Problem]) -> str:
     return path
 
 
-def _template(role: str, one: spec.Spec, directories: tuple[Path, ...], env: Mapping[str, str]) -> dict[str, Any]:
+def _template(role: str, one: spec.Spec, directories: tuple[Path, ...], env: Mapping[str, str]) -> Document:
+    """The template behind TYPE; a value stands where the user wrote it: in the -s, and in a file of theirs."""
     found = templates.template(role, one.type, directories, env)
-    return spec.template_of(one, None if found is None else found.data, templates.types(role, directories))
+    data = spec.template_of(one, None if found is None else found.data, templates.types(role, directories))
+    theirs = {} if found is None or found.places[()] == templates.OURS else found.places
+    return Document(data, {steps: f"{one.where}: {place}" for steps, place in theirs.items()} | {(): one.where})
+
+
+def _services(document: Document) -> dict[str, Any]:
+    services = document.data.get("services")
+    if services is not None and not isinstance(services, dict):
+        raise ConfigurationError(Problem(document.where(("services",)), "must be a map"))
+    return services or {}
 
 
 def _file(config: str | None, env: Mapping[str, str]) -> Document:
@@ -215,13 +226,11 @@ def _base(config: str | None, directories: tuple[Path, ...], env: Mapping[str, s
 def _with_changes(document: Document, raws: tuple[str, ...]) -> Document:
     if not raws:
         return document
-    services = document.data.get("services")
-    if not isinstance(services, dict):
-        services = {}
-    after = spec.changed(services, raws, _jq)
+    after = spec.changed(_services(document), raws, _jq)
     for name in dict.fromkeys(raw.partition(":")[0] for raw in raws):
         steps = ("services", name)
-        document = document.with_part(steps, Document(after[name], {(): document.places.get(steps, f"-r {name}")}))
+        place = ", ".join((document.places[steps], *(f"-r {raw}" for raw in raws if raw.startswith(f"{name}:"))))
+        document = document.with_part(steps, Document(after[name], {(): place}))
     return document
 
 
@@ -229,7 +238,7 @@ def _jq(program: str, value: dict[str, Any]) -> dict[str, Any]:
     import jq
 
     try:
-        results = jq.compile(program).input_value(value).all()
+        results = list(islice(jq.compile(program).input_value(value), 2))
     except ValueError as error:
         raise ValueError(f"jq: {' '.join(str(error).replace('jq: ', '').split())}") from None
     if len(results) != 1 or not isinstance(results[0], dict):

@@ -40,7 +40,7 @@ class Spec:
 def parse_nerve(text: str) -> Spec:
     """NAME:TYPE:PORT:PATH. Raises ConfigurationError."""
     where, parts = f"-s {text}", text.split(":")
-    if len(parts) > 2 and parts[2].isdigit():
+    if len(parts) > 2 and _is_number(parts[2]):
         parts = text.split(":", 3)
         if len(parts) < 4:
             raise _fault(where, "has no path: NAME:TYPE:PORT:PATH is meant")
@@ -100,19 +100,19 @@ def discovery(urls: Sequence[str], needed: bool) -> tuple[Locator, str] | None:
 def path_below(base: str, path: str) -> tuple[str, str | None]:
     """BASE and PATH joined as text, as the old tool did, and a warning where that is seldom meant."""
     joined = fold(base + path)
-    if path.startswith("/") or not path:
+    if joined == fold(f"{base}/{path}"):
         return joined, None
     return joined, f"PATH is appended as it is: {joined} is used; write /{path} for {fold(f'{base}/{path}')}"
 
 
 def nerve_service(spec: Spec, template: Plain, host: str, locator: Locator, path: str) -> Plain:
     """The nerve file's entry for one `-s`."""
-    return {"host": host, "port": spec.port, **_reporter(locator, path), **template}
+    return {**template, "host": host, "port": spec.port, **_reporter(locator, path)}
 
 
 def synapse_service(template: Plain, locator: Locator, path: str) -> Plain:
     """The synapse file's entry for one `-s`."""
-    return {"discovery": _discovery(locator, path), **template}
+    return {**template, "discovery": _discovery(locator, path)}
 
 
 def template_of(spec: Spec, found: Plain | None, known: Sequence[str]) -> Plain:
@@ -147,10 +147,14 @@ def without_port(services: Mapping[str, Plain], specs: Sequence[Spec]) -> None:
     lacking = [
         Problem(spec.where, f"{spec.type} has no port of its own; add -r '{spec.name}:.haproxy.port=PORT'")
         for spec in specs
-        if not {"port", "bind_address"} & (services[spec.name].get("haproxy") or {}).keys()
+        if not {"port", "bind_address"} & _keys(services[spec.name].get("haproxy"))
     ]
     if lacking:
         raise ConfigurationError(*lacking)
+
+
+def _keys(section: Any) -> set[str]:
+    return set(section) if isinstance(section, dict) else set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,15 +175,24 @@ def base(plain: Plain, around: Surroundings, bind: str | None, stats: str | None
     `bind` replaces the address of all frontends; `stats` is HOST:PORT of the read-only statistics page, or None.
     What the base says itself stays.
     """
-    haproxy = dict(plain.get("haproxy") or {})
-    haproxy["global"] = [*(haproxy.get("global") or []), *_global(haproxy.get("global") or [], around)]
-    haproxy.setdefault("config_file_path", f"{around.run_dir}/haproxy.cfg")
-    haproxy.setdefault("socket_file_path", f"{around.run_dir}/haproxy.sock")
+    given = plain.get("haproxy", {})
+    if not isinstance(given, dict):
+        return plain
+    said = given.get("global") or []
+    lines = [said] if isinstance(said, str) else said
+    haproxy: Plain = {
+        "config_file_path": f"{around.run_dir}/haproxy.cfg",
+        "socket_file_path": f"{around.run_dir}/haproxy.sock",
+    }
+    haproxy |= given
+    if isinstance(lines, list):
+        haproxy["global"] = [*lines, *_global([line for line in lines if isinstance(line, str)], around)]
     if bind is not None:
         haproxy["bind_address"] = bind
-    if stats is not None:
+    extra = given.get("extra_sections") or {}
+    if stats is not None and isinstance(extra, dict):
         page = [f"bind {stats}", "mode http", "stats enable", "stats uri /", "stats refresh 5s"]
-        haproxy["extra_sections"] = {**(haproxy.get("extra_sections") or {}), STATS_SECTION: page}
+        haproxy["extra_sections"] = {**extra, STATS_SECTION: page}
     return {**plain, "haproxy": haproxy}
 
 
@@ -188,7 +201,7 @@ def stats_address(text: str) -> str | None:
     if text == "off":
         return None
     host, colon, port = text.rpartition(":")
-    if not (host and colon and port.isdigit() and 1 <= int(port) <= 65535):
+    if not (host and colon and _is_number(port) and 1 <= int(port) <= 65535):
         raise _fault(f"--stats {text}", "is neither HOST:PORT nor off")
     return text
 
@@ -264,3 +277,7 @@ def _without_password(url: str) -> str:
 
 def _fault(where: str, what: str) -> ConfigurationError:
     return ConfigurationError(Problem(where, what))
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal()

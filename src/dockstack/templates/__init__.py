@@ -12,7 +12,10 @@ from pathlib import Path
 from dockstack.documents import Document, parse, read
 from dockstack.errors import ConfigurationError, Problem
 
-ENDINGS = (".yaml", ".json")
+ENDINGS = (".yaml", ".yml", ".json")
+OURS = "template"
+"""What a document that is package data is known by."""
+
 USUAL_DIRECTORIES = (Path("/services"), Path("/config"))
 """Where the images' users mount their own; looked at when they exist."""
 
@@ -34,7 +37,12 @@ def template(role: str, name: str, directories: Sequence[Path], env: Mapping[str
             if (file := place / f"{name}{ending}").is_file():
                 return read(file, env)
     own = files(__name__) / role / f"{name}.yaml"
-    return parse(own.read_text(encoding="utf-8"), f"template {name}", env) if own.is_file() else None
+    return _parsed(own.read_text(encoding="utf-8"), env) if own.is_file() else None
+
+
+def _parsed(text: str, env: Mapping[str, str]) -> Document:
+    found = parse(text, OURS, env)
+    return Document(found.data, {(): OURS})
 
 
 def directories(given: Sequence[Path]) -> tuple[Path, ...]:

@@ -126,11 +126,12 @@ async def run(rounds: int, scratch: Path) -> None:
                 f"/bench/web/{name}_", instance(name, ports[name]), sequence=True, ephemeral=True, makepath=True
             )
         front, run_dir = free_port(), scratch / "run"
+        log = (scratch / "synapse.log").open("wb")
         synapse = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "dockstack", "synapse",
             "-d", f"zk://127.0.0.1:{zookeeper.port}/bench", "-s", "web:tcp:/web", "-r", f"web:.haproxy.port={front}",
             "--bind", "127.0.0.1", "--stats", "off", "--run-dir", str(run_dir), "--state-dir", str(scratch / "state"),
-            stdin=asyncio.subprocess.DEVNULL, stderr=(scratch / "synapse.log").open("wb"),
+            stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
         )  # fmt: skip
         answers, ups, downs = Answers(), [], []
         try:
@@ -153,6 +154,7 @@ async def run(rounds: int, scratch: Path) -> None:
         finally:
             synapse.terminate()
             await synapse.wait()
+            log.close()
             client.stop()
             client.close()
             for server in servers:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dockstack.settings.synapse import ServiceFileOutput, ServiceHaproxy, SynapseService
-from dockstack.synapse.generator import overlay
+from dockstack.synapse.generator import Overlaid, overlay
 
 OWN = SynapseService.model_validate(
     {
@@ -31,7 +31,7 @@ def test_both_outputs_at_once() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"  \n"])
 def test_no_data_says_nothing(data: bytes) -> None:
-    assert overlay("svc", OWN, data).service is OWN
+    assert overlay("svc", OWN, data) == Overlaid(OWN)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from dockstack.settings.synapse import HaproxySettings, SynapseService
 from dockstack.synapse.haproxy import meaning
 from dockstack.synapse.haproxy.place import Placed, Rules, place, rules, server_name
 from dockstack.synapse.haproxy.server import read, write
+from tests.servers.haproxy import HaproxyBinary
 
 A = Instance("10.0.0.1", 3001, "a", 3)
 B = Instance("10.0.0.2", 3001, "b", 1)
@@ -195,6 +198,29 @@ def test_a_server_that_is_announced_twice_is_there_once() -> None:
     found = placed(Instance("y", 1, "x"), Instance("10.0.0.1", 1, "n"), Instance("10.0.0.1", 1, "n"))
     assert [one.name for one in found.servers] == ["n_10.0.0.1:1"]
     assert len(found.problems) == 2
+
+
+def accepts(haproxy: HaproxyBinary, directory: Path, *lines: str) -> bool:
+    path = directory / "haproxy.cfg"
+    timeouts = [f"timeout {one} 1s" for one in ("connect", "client", "server")]
+    path.write_text("\n".join(["defaults", "mode http", *timeouts, "backend b", *lines, ""]))
+    return (
+        subprocess.run([haproxy.path, "-c", "-f", path], capture_output=True, timeout=30, check=False).returncode == 0
+    )
+
+
+def test_haproxy_takes_the_lines(haproxy: HaproxyBinary, tmp_path: Path) -> None:
+    some = [replace(A, weight=999), replace(B, weight=0), Instance("fd00::1", 80, "six", 7), Instance("::1", 1)]
+    found = placed(*some, top={"use_nerve_weights": True}, server_options="check inter 2s weight 3")
+    assert (len(found.servers), found.problems) == (4, ())
+    assert accepts(haproxy, tmp_path, *map(write, found.servers))
+
+
+def test_haproxy_agrees_about_names(haproxy: HaproxyBinary, tmp_path: Path) -> None:
+    for char in "aZ9_.:-/@é,;+~%(":
+        one = Instance("10.0.0.1", 1, f"x{char}y")
+        taken = accepts(haproxy, tmp_path, f"server {server_name(one)} 10.0.0.1:1")
+        assert bool(placed(one).servers) is taken, char
 
 
 INSTANCES = st.lists(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dockstack.model import Address
@@ -47,6 +47,8 @@ def test_a_line_is_read_and_written(line: str, server: Server) -> None:
     assert write(server) == line
 
 
+@example(["id", "5", "id", "7", "check"])
+@example(["id", "5", "cookie", "x", "id", "7", "disabled", "weight", "3"])
 @given(st.lists(st.sampled_from(WORDS), max_size=9))
 def test_what_is_written_is_read_as_the_same(words: list[str]) -> None:
     server = make("a", Address("10.0.0.1", 80), words)

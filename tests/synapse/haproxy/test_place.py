@@ -203,7 +203,7 @@ def test_a_server_that_is_announced_twice_is_there_once() -> None:
 def accepts(haproxy: HaproxyBinary, directory: Path, *lines: str) -> bool:
     path = directory / "haproxy.cfg"
     timeouts = [f"timeout {one} 1s" for one in ("connect", "client", "server")]
-    path.write_text("\n".join(["defaults", "mode http", *timeouts, "backend b", *lines, ""]))
+    path.write_text("\n".join(["defaults", "mode http", *timeouts, "listen b", "bind 127.0.0.1:1", *lines, ""]))
     return (
         subprocess.run([haproxy.path, "-c", "-f", path], capture_output=True, timeout=30, check=False).returncode == 0
     )

@@ -152,8 +152,9 @@ async def run(rounds: int, scratch: Path) -> None:
                 for task in probes:
                     task.cancel()
         finally:
-            synapse.terminate()
-            await synapse.wait()
+            if synapse.returncode is None:
+                synapse.terminate()
+                await synapse.wait()
             log.close()
             client.stop()
             client.close()

@@ -119,6 +119,12 @@ async def put_again(registry: Registry, registration: Registration, limit: float
         return await until_done("put", lambda: registry.put(registration), (RegistryUnavailable,), quiet)
 
 
+async def remove_again(registry: Registry, lease: Lease, limit: float = 20.0) -> None:
+    """Removes as nerve does: what the registry refuses is tried again."""
+    async with asyncio.timeout(limit):
+        await until_done("remove", lambda: registry.remove(lease), (RegistryUnavailable,), quiet)
+
+
 async def never(condition: Callable[[], bool], what: str, during: float) -> None:
     """Looks for `during` seconds, and fails as soon as the condition holds."""
     try:

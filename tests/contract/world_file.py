@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 from collections.abc import AsyncIterator
@@ -39,7 +40,7 @@ class FileWorld:
     async def cut(self) -> None:
         no("there is no connection")
 
-    async def cut_in_reply(self, after: int) -> None:
+    async def cut_in_reply(self, after: int) -> asyncio.Event:
         no("there is no connection")
 
     async def silence(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -30,7 +31,7 @@ class MemoryWorld:
     async def cut(self) -> None:
         no("there is no connection")
 
-    async def cut_in_reply(self, after: int) -> None:
+    async def cut_in_reply(self, after: int) -> asyncio.Event:
         no("there is no connection")
 
     async def silence(self) -> None:

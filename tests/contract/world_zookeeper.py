@@ -21,7 +21,7 @@ from tests.contract.recording import quiet
 from tests.servers.proxy import TcpProxy
 from tests.servers.zookeeper import ZooKeeperServer
 
-SESSION = 6.0
+SESSION = 8.0
 """Seconds; long enough for a server to come back, short enough to wait for its deadlines."""
 
 _worlds = itertools.count(1)
@@ -49,13 +49,14 @@ class ZooKeeperWorld:
         await self._proxy.refuse()
 
     async def heal(self) -> None:
-        await self._proxy.heal()
+        """New connections are served; what went silent stays so, and the client has to give it up by itself."""
+        await self._proxy.heal(reset=False)
 
     async def cut(self) -> None:
         self._proxy.cut()
 
-    async def cut_in_reply(self, after: int) -> None:
-        self._proxy.cut_in_reply(after)
+    async def cut_in_reply(self, after: int) -> asyncio.Event:
+        return self._proxy.cut_in_reply(after)
 
     async def silence(self) -> None:
         self._proxy.silence()

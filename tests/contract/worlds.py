@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AbstractAsyncContextManager
 from typing import NoReturn, Protocol
 
@@ -39,8 +40,8 @@ class World(Protocol):
     async def cut(self) -> None:
         """All connections are cut, once; the server stays."""
 
-    async def cut_in_reply(self, after: int) -> None:
-        """The connection ends when `after` bytes of the server's next answer have come through."""
+    async def cut_in_reply(self, after: int) -> asyncio.Event:
+        """A connection ends when `after` bytes of the server's next answer have come through; set when it has."""
 
     async def silence(self) -> None:
         """From now on connections are accepted and never answered."""

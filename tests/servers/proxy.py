@@ -98,13 +98,13 @@ class TcpProxy:
         self._cut_done = asyncio.Event()
         return self._cut_done
 
-    async def heal(self) -> None:
-        """Serves again. Connections that lost bytes in a silence are reset."""
+    async def heal(self, *, reset: bool = True) -> None:
+        """Serves again. Connections that lost bytes in a silence are reset, or left without a word for ever."""
         self._silent = False
         self._cut_after = None
         self._flow.set()
         for connection in tuple(self._connections):
-            if connection.lossy:
+            if connection.lossy and reset:
                 connection.reset()
         if self._server is None:
             self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port, backlog=1024)

@@ -20,7 +20,7 @@ ROUNDS = 3
 
 
 def is_ready(run_dir: Path) -> bool:
-    asked = [sys.executable, "-m", "dockstack", "ready", "--role", "synapse", "--run-dir", str(run_dir)]
+    asked = [sys.executable, "-m", "dockstack", "ready", "--run-dir", str(run_dir)]
     return subprocess.run(asked, check=False, capture_output=True, timeout=20).returncode == 0
 
 
@@ -54,7 +54,8 @@ async def test_a_killed_synapse_costs_no_request_and_leaves_one_haproxy(
         origin = stack.enter_context(Origin(tmp_path, name))
         at = ["--run-dir", str(scratch / name), "--state-dir", str(scratch / f"{name}-state"), "-i", name]
         spec = ["-d", url, "-s", f"web:http:{origin.port}:/web", "-r", "web:.check_interval=0.2"]
-        stack.enter_context(dockstack(scratch / f"{name}.log", "nerve", *spec, *at, SERVICE_HOST="127.0.0.1"))
+        daemon = stack.enter_context(dockstack(scratch / f"{name}.log", "nerve", *spec, *at, SERVICE_HOST="127.0.0.1"))
+        until("the registration", lambda: is_ready(scratch / name), 15, daemon)
 
     with ExitStack() as stack:
         for name in ("one", "two"):

@@ -31,6 +31,7 @@ T = TypeVar("T", bound=BaseModel)
 
 _ZOOKEEPER = 2181
 _NAME = re.compile(r"[A-Za-z0-9_.:-]+")
+_EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})
 _ALIASES = {"localhost": "127.0.0.1", "*": "0.0.0.0", "": "0.0.0.0", "[::1]": "::1", "[::]": "::"}
 
 
@@ -121,9 +122,7 @@ def _contradictions(settings: SynapseSettings, document: Document) -> Iterator[P
 def _service(name: str, service: SynapseService, document: Document) -> Iterator[Problem]:
     own: Steps = ("services", name)
     if not _NAME.fullmatch(name):
-        yield Problem(
-            document.where(own), "a service's name is made of letters, digits and _ . : -, as HAProxy wants it"
-        )
+        yield Problem(document.where(own), "a service's name is made of letters, digits and _ . : -")
     yield from _template(service.haproxy.server_options, document, (*own, "haproxy", "server_options"))
     for index, server in enumerate(service.default_servers):
         steps = (*own, "default_servers", index, "haproxy_server_options")
@@ -151,7 +150,7 @@ def _doubled(haproxy: HaproxySettings, services: Mapping[str, SynapseService], d
         if first != name:
             where = document.where(("services", name, "haproxy", "port"))
             yield Problem(where, f"{name} would bind {bind}, as {first} does; give one of them another port")
-    yield from _hidden(haproxy, {bind: name for name, bind in binds.values()}, document)
+    yield from _hidden(haproxy, binds, document)
 
 
 def _same(bind: str) -> str:
@@ -167,14 +166,14 @@ def _doubts(settings: SynapseSettings, document: Document) -> Iterator[Problem]:
             yield Problem(where, "has no effect in a service; write it in the top haproxy section")
 
 
-def _hidden(haproxy: HaproxySettings, binds: Mapping[str, str], document: Document) -> Iterator[Problem]:
+def _hidden(haproxy: HaproxySettings, binds: Mapping[str, tuple[str, str]], document: Document) -> Iterator[Problem]:
     """The statistics page on a port of a service: HAProxy would take both, and one would hide the other."""
     pages = [line.split()[1] for line in haproxy.extra_sections.get(STATS_SECTION, ()) if line.startswith("bind ")]
-    for page in pages:
+    for page in map(_same, pages):
         host, _, port = page.rpartition(":")
-        for bind, name in binds.items():
-            other, _, taken = bind.rpartition(":")
-            if port == taken and (host == other or {host, other} & {"0.0.0.0", "*", "::", "[::]", ""}):
+        for same, (name, bind) in binds.items():
+            other, _, taken = same.rpartition(":")
+            if port == taken and (host == other or {host, other} & _EVERY_ADDRESS):
                 where = document.where(("services", name, "haproxy"))
                 yield Problem(where, f"{name} binds {bind}, where the statistics page is: move it, or --stats off")
 

@@ -119,7 +119,7 @@ def nerve(
     _directories("nerve", run_dir)
 
     async def life() -> None:
-        from dockstack.events import to_log
+        from dockstack.log import to_log
         from dockstack.nerve.daemon import Options, run
 
         def read_again() -> Any:
@@ -133,7 +133,7 @@ def nerve(
 @main.command(context_settings=_HELP)
 @_configuration
 @click.option("--bind", metavar="ADDRESS", help="Where the frontends listen; default 0.0.0.0, or as the file says.")
-@click.option("--stats", default="127.0.0.1:8080", show_default=True, metavar="HOST:PORT|off", help="Statistics page.")
+@click.option("--stats", metavar="HOST:PORT|off", help="Read-only page; default with -s: 127.0.0.1:8080.")
 @click.option("--haproxy", type=click.Path(path_type=Path), help="Which HAProxy; default: the one on the PATH.")
 @click.option(
     "--drain", type=click.FloatRange(0, 3600), default=0.5, show_default=True, help="Seconds for open sessions."
@@ -150,7 +150,7 @@ def nerve(
 def synapse(
     *,
     bind: str | None,
-    stats: str,
+    stats: str | None,
     haproxy: Path | None,
     drain: float,
     startup_grace: float,
@@ -170,7 +170,7 @@ def synapse(
     _directories("synapse", run_dir, state_dir)
 
     async def life() -> None:
-        from dockstack.events import to_log
+        from dockstack.log import to_log
         from dockstack.synapse.daemon import Options, run
 
         options = Options(

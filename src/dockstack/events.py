@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
+
+INFO, WARNING = 20, 30
+"""How much an event matters, as the logging package counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
     """Something that happened; its text is a full sentence for an operator."""
 
-    level: ClassVar[int] = logging.INFO
+    level: ClassVar[int] = INFO
 
     def __str__(self) -> str:  # pragma: no cover - each event says its own sentence
         raise NotImplementedError
@@ -35,7 +37,7 @@ class Note(Event):
 class Warn(Event):
     """A plain sentence about one thing that an operator should look at; the program goes on."""
 
-    level: ClassVar[int] = logging.WARNING
+    level: ClassVar[int] = WARNING
     text: str
 
     def __str__(self) -> str:
@@ -46,18 +48,13 @@ class Warn(Event):
 class Retrying(Event):
     """An expected failure that is tried again after `pause` seconds."""
 
-    level: ClassVar[int] = logging.WARNING
+    level: ClassVar[int] = WARNING
     what: str
     error: str
     pause: float
 
     def __str__(self) -> str:
         return f"{self.what} failed: {self.error}; trying again in {self.pause:.2f} s"
-
-
-def to_log(event: Event) -> None:
-    """The subscriber that writes each event to the program's log."""
-    logging.getLogger("dockstack").log(event.level, "%s", event)
 
 
 def fan_out(*subscribers: Emit) -> Emit:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dockstack.events import Event
+from dockstack.events import WARNING, Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +22,7 @@ class Up(Event):
 class Down(Event):
     """The service counts as unhealthy now."""
 
-    level: ClassVar[int] = logging.WARNING
+    level: ClassVar[int] = WARNING
     service: str
     check: str
     reason: str
@@ -74,7 +73,7 @@ class Withdrawn(Event):
 class Lost(Event):
     """The registration is gone, and nerve did not do it."""
 
-    level: ClassVar[int] = logging.WARNING
+    level: ClassVar[int] = WARNING
     service: str
     node: str
 
@@ -89,7 +88,7 @@ class Lost(Event):
 class Abandoned(Event):
     """Nerve stops, and could not withdraw the service."""
 
-    level: ClassVar[int] = logging.WARNING
+    level: ClassVar[int] = WARNING
     service: str
     path: str
     seconds: float

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dockstack.events import Event
+from dockstack.events import WARNING, Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,7 @@ class CandidateRefused(Event):
 class ServerRefused(Event):
     """One server is left out, as HAProxy does not take its line; the rest is served."""
 
-    level: ClassVar[int] = logging.WARNING
+    level: ClassVar[int] = WARNING
     service: str
     server: str
     line: str
@@ -65,7 +64,7 @@ class ServerRefused(Event):
 class Repaired(Event):
     """HAProxy was not as it was believed to be; it is put right."""
 
-    level: ClassVar[int] = logging.WARNING
+    level: ClassVar[int] = WARNING
     what: tuple[str, ...]
 
     def __str__(self) -> str:

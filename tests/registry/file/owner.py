@@ -6,7 +6,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from dockstack.events import to_log
+from dockstack.log import to_log
 from dockstack.model import Instance
 from dockstack.registry import Locator, Registration, open_registry
 from tests.servers.program import Program

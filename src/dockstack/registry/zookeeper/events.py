@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dockstack.events import Event
+from dockstack.events import WARNING, Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +26,7 @@ class Connected(Event):
 class Suspended(Event):
     """The connection was lost; the session, and what is registered, may live on."""
 
-    level: ClassVar[int] = logging.WARNING
+    level: ClassVar[int] = WARNING
     reason: str
 
     def __str__(self) -> str:
@@ -38,7 +37,7 @@ class Suspended(Event):
 class Unreachable(Event):
     """No server of the list could be used; said once until that changes."""
 
-    level: ClassVar[int] = logging.WARNING
+    level: ClassVar[int] = WARNING
     hosts: str
     reason: str
 
@@ -50,7 +49,7 @@ class Unreachable(Event):
 class Expired(Event):
     """The server has ended the session: what it kept registered is gone and will be registered again."""
 
-    level: ClassVar[int] = logging.WARNING
+    level: ClassVar[int] = WARNING
     session: int
 
     def __str__(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dockstack.events import WARNING, Event
+from dockstack.events import ERROR, WARNING, Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Down(Event):
 class Broken(Event):
     """A check raised what no check may raise."""
 
-    level: ClassVar[int] = logging.ERROR
+    level: ClassVar[int] = ERROR
     service: str
     check: str
     traceback: str

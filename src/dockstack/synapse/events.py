@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dockstack.events import WARNING, Event
+from dockstack.events import ERROR, WARNING, Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Reloaded(Event):
 class CandidateRefused(Event):
     """The wanted configuration cannot be loaded; what runs goes on, and its servers are kept up to date."""
 
-    level: ClassVar[int] = logging.ERROR
+    level: ClassVar[int] = ERROR
     by: str
     lines: tuple[str, ...]
 
@@ -75,7 +75,7 @@ class Repaired(Event):
 class HaproxyEnded(Event):
     """Our HAProxy ended without being told to."""
 
-    level: ClassVar[int] = logging.ERROR
+    level: ClassVar[int] = ERROR
     how: str
     pause: float
 

@@ -228,7 +228,8 @@ AROUND = Surroundings("/run/d", 20_000, None)
 
 def test_the_base_is_completed() -> None:
     plain = {"haproxy": {"global": ["log stdout"], "defaults": ["mode tcp"]}, "services": {}}
-    full = spec.base(plain, Surroundings("/run/d", 20_000, "haproxy"), "127.0.0.1", "127.0.0.1:8080")
+    completed = spec.base(plain, Surroundings("/run/d", 20_000, "haproxy"))
+    full = spec.ambassador(completed, "127.0.0.1", "127.0.0.1:8080")
     assert full["haproxy"] == {
         "global": ["log stdout", "maxconn 8910", "user haproxy", "group haproxy"],
         "defaults": ["mode tcp"],
@@ -256,18 +257,28 @@ def test_what_the_base_says_stays() -> None:
         "socket_file_path": ["/a", "/b"],
         "extra_sections": {"listen x": ["bind :1"]},
     }
-    assert spec.base({"haproxy": own}, Surroundings("/r", 5000, "haproxy"), None, None)["haproxy"] == own
-    added = spec.base({"haproxy": own}, AROUND, None, "127.0.0.1:1")["haproxy"]["extra_sections"]
+    assert spec.base({"haproxy": own}, Surroundings("/r", 5000, "haproxy"))["haproxy"] == own
+    assert spec.ambassador({"haproxy": own}, None, None)["haproxy"] == own
+    added = spec.ambassador({"haproxy": own}, None, "127.0.0.1:1")["haproxy"]["extra_sections"]
     assert list(added) == ["listen x", "listen dockstack-stats"]
 
 
 def test_one_line_of_global_is_a_line() -> None:
-    assert spec.base({"haproxy": {"global": "maxconn 5"}}, AROUND, None, None)["haproxy"]["global"] == ["maxconn 5"]
+    assert spec.base({"haproxy": {"global": "maxconn 5"}}, AROUND)["haproxy"]["global"] == ["maxconn 5"]
 
 
 @pytest.mark.parametrize("haproxy", [5, [], "x", {"global": 5}, {"extra_sections": []}, {"global": [5]}])
 def test_a_base_of_the_wrong_shape_is_left_for_the_schema(haproxy: object) -> None:
-    spec.base({"haproxy": haproxy}, AROUND, "127.0.0.1", "127.0.0.1:1")
+    spec.ambassador(spec.base({"haproxy": haproxy}, AROUND), "127.0.0.1", "127.0.0.1:1")
+    spec.has_statistics({"haproxy": haproxy})
+
+
+def test_a_base_may_bring_its_own_statistics() -> None:
+    page = {"listen stats": ["mode http", "stats enable"]}
+    assert spec.has_statistics({"haproxy": {"extra_sections": page}})
+    assert not spec.has_statistics({"haproxy": {"extra_sections": {"listen x": ["mode http"]}}})
+    assert not spec.has_statistics({"haproxy": {}})
+    assert not spec.has_statistics({})
 
 
 @pytest.mark.parametrize("text", ["8080", ":8080", "h:", "h:0", "h:65536", "h:x", "on", "h:²"])

@@ -18,6 +18,9 @@ from dockstack.settings.load import Loaded
 from dockstack.settings.nerve import NerveSettings
 from dockstack.settings.synapse import SynapseSettings
 
+STATISTICS = "127.0.0.1:8080"
+"""Where HAProxy's read-only page is unless the command line says otherwise."""
+
 
 @dataclass(frozen=True, slots=True)
 class Given:
@@ -52,11 +55,12 @@ def nerve(given: Given, instance_id: str | None, env: Mapping[str, str]) -> Load
 
 @dataclass(frozen=True, slots=True)
 class Ambassador:
-    """What the command line says about HAProxy; `run_dir` is where its files go."""
+    """What the command line says about HAProxy; `run_dir` is where its files go. `stats` is HOST:PORT or `off`; None: a
+    base configuration without a page of its own gets one."""
 
     run_dir: Path
     bind: str | None = None
-    stats: str = "127.0.0.1:8080"
+    stats: str | None = None
 
 
 def synapse(given: Given, ambassador: Ambassador, env: Mapping[str, str]) -> Loaded[SynapseSettings]:
@@ -72,10 +76,13 @@ def synapse(given: Given, ambassador: Ambassador, env: Mapping[str, str]) -> Loa
     document = _with_changes(document, given.raws)
     if given.services:
         spec.without_port(document.data["services"], spec.specs(spec.parse_synapse, given.services))
+    stats = None if ambassador.stats is None else spec.stats_address(ambassador.stats)
     if is_base or given.services:
         around = spec.Surroundings(str(ambassador.run_dir), _file_limit(), _user() if is_base else None)
-        stats = spec.stats_address(ambassador.stats)
-        document = document.with_data(spec.base(document.data, around, ambassador.bind, stats))
+        document = document.with_data(spec.base(document.data, around))
+    if is_base and ambassador.stats is None and not spec.has_statistics(document.data):
+        stats = STATISTICS
+    document = document.with_data(spec.ambassador(document.data, ambassador.bind, stats))
     return _ready_synapse(document, given.unknown_keys_are_warnings, texts)
 
 

@@ -169,12 +169,8 @@ class Surroundings:
     user: str | None
 
 
-def base(plain: Plain, around: Surroundings, bind: str | None, stats: str | None) -> Plain:
-    """The base configuration and what DockStack adds: files and sockets in the run directory, maxconn, statistics.
-
-    `bind` replaces the address of all frontends; `stats` is HOST:PORT of the read-only statistics page, or None.
-    What the base says itself stays.
-    """
+def base(plain: Plain, around: Surroundings) -> Plain:
+    """The base configuration with what DockStack adds where it says nothing: files in the run directory, maxconn."""
     given = plain.get("haproxy", {})
     if not isinstance(given, dict):
         return plain
@@ -187,13 +183,29 @@ def base(plain: Plain, around: Surroundings, bind: str | None, stats: str | None
     haproxy |= given
     if isinstance(lines, list):
         haproxy["global"] = [*lines, *_global([line for line in lines if isinstance(line, str)], around)]
+    return {**plain, "haproxy": haproxy}
+
+
+def ambassador(plain: Plain, bind: str | None, stats: str | None) -> Plain:
+    """The file with `bind` as the address of all frontends, and a read-only statistics page on `stats`, HOST:PORT."""
+    haproxy = plain.get("haproxy", {})
+    if not isinstance(haproxy, dict) or (bind is None and stats is None):
+        return plain
     if bind is not None:
-        haproxy["bind_address"] = bind
-    extra = given.get("extra_sections") or {}
+        haproxy = {**haproxy, "bind_address": bind}
+    extra = haproxy.get("extra_sections") or {}
     if stats is not None and isinstance(extra, dict):
         page = [f"bind {stats}", "mode http", "stats enable", "stats uri /", "stats refresh 5s"]
-        haproxy["extra_sections"] = {**extra, STATS_SECTION: page}
+        haproxy = {**haproxy, "extra_sections": {**extra, STATS_SECTION: page}}
     return {**plain, "haproxy": haproxy}
+
+
+def has_statistics(plain: Plain) -> bool:
+    """Whether a base configuration brings a statistics page of its own."""
+    haproxy = plain.get("haproxy")
+    sections = haproxy.get("extra_sections") if isinstance(haproxy, dict) else None
+    lines = [line for each in sections.values() if isinstance(each, list) for line in each] if sections else []
+    return any(isinstance(line, str) and line.split()[:1] == ["stats"] for line in lines)
 
 
 def stats_address(text: str) -> str | None:

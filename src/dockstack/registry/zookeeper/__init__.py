@@ -21,15 +21,18 @@ from dockstack.runtime.scope import servants
 async def open(locator: Locator, emit: Emit, persistent_watches: bool = True) -> AsyncIterator[Registry]:
     """A session with the servers of the locator. Entering waits for none of them; leaving takes at most two seconds.
 
-    `persistent_watches` false does as if the server were older than 3.6. Raises ConfigurationError for TLS files that
-    cannot be used.
+    `persistent_watches` false does as if the server were older than 3.6. Raises ConfigurationError for a locator
+    without hosts, and for TLS files that cannot be used.
     """
-    registry = ZooKeeper(locator, emit, persistent_watches)
+    if not locator.hosts:
+        raise ConfigurationError(Problem(str(locator), "there is no ZooKeeper host in it"))
+    tls = None if locator.tls is None else _context(locator.tls)
+    registry = ZooKeeper(locator, tls, emit, persistent_watches)
     try:
         async with servants() as tasks:
             tasks.create_task(registry.session.run())
             tasks.create_task(registry.announcements.verify())
-            tasks.create_task(registry.follow_links())
+            tasks.create_task(registry.announcements.clean())
             yield registry
     finally:
         await registry.session.close()
@@ -38,12 +41,10 @@ async def open(locator: Locator, emit: Emit, persistent_watches: bool = True) ->
 class ZooKeeper:
     """Announcer and discoverer over one session."""
 
-    def __init__(self, locator: Locator, emit: Emit, persistent_watches: bool) -> None:
-        root = locator.root.rstrip("/")
-        tls = None if locator.tls is None else _context(locator.tls)
-        self.session = Session(locator, tls, self._happened, emit)
-        self.announcements = Announcements(self.session, root)
-        self._discovery = Discovery(self.session, root, emit, persistent_watches)
+    def __init__(self, locator: Locator, tls: ssl.SSLContext | None, emit: Emit, persistent_watches: bool) -> None:
+        self.session = Session(locator, tls, on_watch=self._happened, on_link=self._linked, emit=emit)
+        self.announcements = Announcements(self.session, locator.root, emit)
+        self._discovery = Discovery(self.session, locator.root, emit, persistent_watches)
 
     @property
     def state(self) -> str:
@@ -64,13 +65,11 @@ class ZooKeeper:
     def watch(self, path: str, decoder: Decoder) -> AsyncIterator[Snapshot]:
         return self._discovery.watch(path, decoder)
 
-    async def follow_links(self) -> None:
-        """Runs for ever: after each new connection, or the end of the session, all nodes are in doubt and all sets
-        are old."""
-        async for session, _ in self.session.links:
-            self.announcements.doubt_all()
-            if session:
-                self._discovery.reread()
+    def _linked(self, session: int) -> None:
+        """After each new connection, or the end of the session, all nodes are in doubt and all sets are old."""
+        self.announcements.doubt_all()
+        if session:
+            self._discovery.reread()
 
     def _happened(self, event: WatchEvent) -> None:
         self.announcements.doubt(event.path)
@@ -81,7 +80,8 @@ def _context(tls: Tls) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=tls.ca_file)
         if tls.cert_file is not None:
-            context.load_cert_chain(tls.cert_file, tls.key_file)
+            # An empty password: an encrypted key is refused, instead of asking at a terminal that nobody watches.
+            context.load_cert_chain(tls.cert_file, tls.key_file, password="")
     except OSError as error:
         raise ConfigurationError(Problem("TLS towards ZooKeeper", f"a file cannot be used: {error}")) from None
     if not tls.verify:

@@ -1,32 +1,32 @@
 """Writing registrations and knowing that they are there.
 
-A node is ours when its `ephemeralOwner` is our session; a create whose answer was lost is looked for before it is
-repeated. Each node carries one watch, so that its loss is known without asking.
+A create whose answer was lost is looked for before it is repeated. Each node carries one watch, so that its loss is
+known without asking.
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 
 from aiozk import exc
-from aiozk.protocol.children import GetChildrenRequest
-from aiozk.protocol.create import CreateRequest
-from aiozk.protocol.data import GetDataRequest, SetDataRequest
-from aiozk.protocol.delete import DeleteRequest
-from aiozk.protocol.exists import ExistsRequest
-from aiozk.protocol.transaction import TransactionRequest
 
 from dockstack.errors import RegistryUnavailable
+from dockstack.events import Emit
 from dockstack.registry import Lease, Registration
 from dockstack.registry.codec import encode, node_prefix
 from dockstack.registry.url import fold
+from dockstack.registry.zookeeper import nodes
 from dockstack.registry.zookeeper.connection import Interrupted
-from dockstack.registry.zookeeper.paths import ANYONE, join, make
+from dockstack.registry.zookeeper.nodes import Attempt, Draft, Node
+from dockstack.registry.zookeeper.paths import make, under
 from dockstack.registry.zookeeper.session import Session
+from dockstack.runtime.loops import until_done
 
-_ANY_VERSION = -1
+_TRIES = 3  # creates within one put: the parent was missing, or the connection was cut
+_AGAIN = 0.25  # seconds before a node is asked for again when the answer did not come
 
 
 @dataclass(slots=True)
@@ -34,75 +34,80 @@ class _Held:
     """A registration that we have written, until we remove it or learn that it is gone."""
 
     lease: Lease
-    path: str
-    data: bytes
+    draft: Draft
+    node: Node
     gone: asyncio.Event = field(default_factory=asyncio.Event)
 
+    def is_of(self, lease: Lease) -> bool:
+        """Whether the lease is for this node, whatever was written to it since."""
+        ours = self.lease
+        at, path = ours.registration.path, lease.registration.path
+        return (ours.node, ours.session, fold(at)) == (lease.node, lease.session, fold(path))
 
-@dataclass(frozen=True, slots=True)
-class _Attempt:
-    """A create that may have happened: what it would have made, in which session, after which transaction."""
 
-    parent: str
-    prefix: str
-    data: bytes
-    session: int
-    zxid: int
+@dataclass(slots=True)
+class _Entry:
+    """What is known of one key; only who has the lock changes it."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    users: int = 0
+    held: _Held | None = None
+    attempt: Attempt | None = None
 
 
 class Announcements:
-    """The registrations of one session."""
+    """The registrations of one session. `verify` and `clean` must run as long as they are used."""
 
-    def __init__(self, session: Session, root: str) -> None:
+    def __init__(self, session: Session, root: str, emit: Emit) -> None:
         self._session = session
         self._root = root
-        self._held: dict[str, _Held] = {}
+        self._emit = emit
+        self._entries: dict[str, _Entry] = {}
         self._at: dict[str, str] = {}  # node path → key
-        self._attempts: dict[str, _Attempt] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
         self._doubtful: set[str] = set()
         self._doubts = asyncio.Event()
+        self._left: dict[str, _Held] = {}  # nodes that their registration has left for another path, to be deleted
+        self._to_clean: asyncio.Queue[_Held] = asyncio.Queue()
 
     async def put(self, registration: Registration) -> Lease:
         """See the port."""
-        data, prefix = encode(registration), node_prefix(registration)
-        async with self._locks.setdefault(registration.key, asyncio.Lock()):
-            before = self._held.get(registration.key)
-            try:
-                held = await self._rewritten(before, registration, data, prefix)
-                if held is None:
-                    held = await self._created(before, registration, data, prefix)
-                if before is not None and before.path != held.path:
-                    await self._delete(before)
-                    before.gone.set()
-            except exc.ResponseError as error:
-                raise RegistryUnavailable(f"{fold(registration.path)} cannot be written: {error}") from None
+        above = under(self._root, registration.path)
+        draft = Draft(above, node_prefix(registration), encode(registration), registration.kind)
+        async with self._call(f"{above} cannot be written"), self._turn(registration.key) as entry:
+            before = entry.held
+            node = await self._rewritten(before, draft) or await self._created(entry, draft)
+            held = self._keep(entry, registration, draft, node)
+            if before is not None and before.node.path in self._left:
+                try:
+                    await self._discard(before)
+                except RegistryUnavailable:
+                    pass  # `clean` goes on with it
+                finally:
+                    self._to_clean.put_nowait(before)
             return held.lease
 
     async def remove(self, lease: Lease) -> None:
         """See the port."""
         key = lease.registration.key
-        async with self._locks.setdefault(key, asyncio.Lock()):
-            held = self._held.get(key)
-            if held is None or held.lease.node != lease.node or held.lease.session != lease.session:
+        async with self._call(f"{lease.registration.path}/{lease.node} cannot be deleted"), self._turn(key) as entry:
+            held = entry.held
+            if held is None or not held.is_of(lease):
                 return  # another registration of this key has taken its place, and the node with it
-            try:
-                await self._delete(held)
-            except exc.ResponseError as error:
-                raise RegistryUnavailable(f"{held.path} cannot be deleted: {error}") from None
+            if self._at.get(held.node.path) == key and not self._ended(held):
+                await nodes.delete(self._session, held.node)
             self._forget(held)
-            del self._held[key]
+            entry.held = None
             held.gone.set()
 
     def holds(self, lease: Lease) -> bool:
         """See the port."""
-        held = self._held.get(lease.registration.key)
-        return held is not None and held.lease.node == lease.node and not held.gone.is_set()
+        held = self._held_by(lease)
+        return held is not None and not held.gone.is_set()
 
     async def lost(self, lease: Lease) -> None:
         """See the port."""
-        held = self._held.get(lease.registration.key)
-        if held is not None and held.lease.node == lease.node:
+        held = self._held_by(lease)
+        if held is not None:
             await held.gone.wait()
 
     # what the session and the watches say
@@ -111,193 +116,185 @@ class Announcements:
         """Something happened to this node: `verify` will ask."""
         key = self._at.get(path)
         if key is not None:
-            self._doubtful.add(key)
-            self._doubts.set()
+            self._doubt(key)
 
     def doubt_all(self) -> None:
-        """The connection is a new one: every node has to be asked for, and watched, again."""
-        for held in self._held.values():
-            if self._ended(held):
-                held.gone.set()
-        self._doubtful.update(self._held)
-        self._doubts.set()
+        """The connection is a new one, or the session has ended: every node has to be asked for, and watched, again."""
+        for key, entry in self._entries.items():
+            if entry.held is not None:
+                if self._ended(entry.held):
+                    entry.held.gone.set()
+                self._doubt(key)
 
     async def verify(self) -> None:
         """Runs for ever: asks for the nodes in doubt, all at once, and marks those that are no longer ours."""
-        while True:
-            await self._doubts.wait()
-            self._doubts.clear()
-            keys, self._doubtful = self._doubtful, set()
-            async with asyncio.TaskGroup() as group:
-                for key in keys:
-                    group.create_task(self._verify(key))
+        queued: set[str] = set()
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await self._doubts.wait()
+                self._doubts.clear()
+                await self._session.connected()
+                doubtful, self._doubtful = self._doubtful, set()
+                for key in doubtful - queued:
+                    queued.add(key)
+                    group.create_task(self._verify(key, queued))
 
-    async def _verify(self, key: str) -> None:
-        async with self._locks.setdefault(key, asyncio.Lock()):
-            held = self._held.get(key)
-            if held is None or held.gone.is_set():
-                return
-            try:
-                if not await self._watched(held):
+    async def clean(self) -> None:
+        """Runs for ever: deletes the nodes whose registration has moved, however long that takes."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                held = await self._to_clean.get()
+                if held.node.path in self._left:
+                    group.create_task(self._clean(held))
+
+    def _doubt(self, key: str) -> None:
+        self._doubtful.add(key)
+        self._doubts.set()
+
+    async def _verify(self, key: str, queued: set[str]) -> None:
+        """Looks at one node when its key is free; what is told from then on makes it doubtful anew."""
+        if key not in self._entries:
+            queued.discard(key)
+            return
+        try:
+            async with self._turn(key) as entry:
+                queued.discard(key)
+                held = entry.held
+                if held is None or held.gone.is_set():
+                    return
+                if not await nodes.is_there(self._session, held.node):
                     held.gone.set()
-            except (RegistryUnavailable, exc.ResponseError):
-                # The next connection brings all nodes into doubt again; a node that may not be read is still there.
-                return
+        except exc.ResponseError:
+            return  # a node that may not be asked for is still there
+        except RegistryUnavailable:
+            await asyncio.sleep(_AGAIN)
+            self._doubt(key)
+
+    async def _clean(self, held: _Held) -> None:
+        async def discard() -> None:
+            async with self._call(f"{held.node.path} cannot be deleted"):
+                await self._discard(held)
+
+        await until_done(f"withdrawing {held.node.path}", discard, (RegistryUnavailable,), self._emit, cap=5.0)
 
     # inside; the key's lock is held
 
-    async def _rewritten(
-        self, before: _Held | None, registration: Registration, data: bytes, prefix: str
-    ) -> _Held | None:
+    async def _rewritten(self, before: _Held | None, draft: Draft) -> Node | None:
         """The node from before with new data, if it can stay; else None."""
-        if before is None or before.gone.is_set() or self._ended(before):
+        if before is None or before.gone.is_set() or self._ended(before) or before.draft.place != draft.place:
             return None
-        was = before.lease.registration
-        if (fold(was.path), was.kind, node_prefix(was)) != (fold(registration.path), registration.kind, prefix):
-            return None
+        # Until the answer is here the node may hold either.
+        before.node = replace(before.node, data=before.node.data | {draft.data})
         try:
-            await self._session.call(SetDataRequest(path=before.path, data=data, version=_ANY_VERSION))
+            return await nodes.write(self._session, before.node.path, draft)
         except exc.NoNode:
             before.gone.set()
             return None
-        return self._keep(registration, before.path, data, before.gone)
 
-    async def _created(self, before: _Held | None, registration: Registration, data: bytes, prefix: str) -> _Held:
-        above = self._root + fold(registration.path)
-        path = await self._found(registration, above, prefix, data)
-        if path is None:
-            path = await self._create(before, registration, above, prefix, data)
-        self._attempts.pop(registration.key, None)
-        held = self._keep(registration, path, data, asyncio.Event())
-        if not await self._watched(held):
-            held.gone.set()
-        return held
-
-    async def _create(
-        self, before: _Held | None, registration: Registration, above: str, prefix: str, data: bytes
-    ) -> str:
-        kind = registration.kind
-        request = CreateRequest(path=join(above, prefix), data=data, acl=ANYONE)
-        request.set_flags(ephemeral=kind.ephemeral, sequential=kind.sequential)
-        for _ in range(2):
-            self._attempts[registration.key] = _Attempt(above, prefix, data, self._session.id, self._session.zxid)
+    async def _created(self, entry: _Entry, draft: Draft) -> Node:
+        node = await self._adopted(entry, draft)
+        for _ in range(_TRIES):
+            if node is not None:
+                return node
+            entry.attempt = Attempt(draft, frozenset({draft.data}), self._session.zxid)
             try:
-                made = await self._session.call(request)
-            except exc.NoNode:
-                await make(self._session, above)
-            except exc.NodeExists:
-                return await self._taken_over(before, registration, join(above, prefix), data)
+                node = await nodes.create(self._session, draft)
             except Interrupted:
-                path = await self._found(registration, above, prefix, data)
-                if path is not None:
-                    return path
-            else:
-                return str(made.path)
-        raise RegistryUnavailable(f"{above} cannot be written: it is deleted, or the connection cut, again and again")
+                node = await self._adopted(entry, draft)
+            except exc.ResponseError as error:
+                entry.attempt = None  # nothing was made
+                node = await self._in_the_way(entry, draft, error)
+        if node is None:
+            raise RegistryUnavailable(f"{draft.parent} is deleted, or changed by others, again and again")
+        return node
 
-    async def _found(self, registration: Registration, above: str, prefix: str, data: bytes) -> str | None:
-        """The node of an earlier create of this key whose answer was lost, if it was carried out.
+    async def _in_the_way(self, entry: _Entry, draft: Draft, error: exc.ResponseError) -> Node | None:
+        """Deals with what a create was refused for; None when it is to be tried again."""
+        if isinstance(error, exc.NoNode):
+            await make(self._session, draft.parent)
+            return None
+        if isinstance(error, exc.NodeExists):
+            was_lost = entry.held is not None and entry.held.draft.place == draft.place
+            return await nodes.take_over(self._session, draft, was_lost)
+        raise error
 
-        It is ours when our session owns it (a persistent one: when it is newer than the attempt), its data are the
-        attempt's, and no other key holds it.
-        """
-        attempt = self._attempts.get(registration.key)
+    async def _adopted(self, entry: _Entry, draft: Draft) -> Node | None:
+        """The node of an earlier create of this key whose answer was lost, if it was carried out; made as wished."""
+        attempt = entry.attempt
         if attempt is None:
             return None
-        if registration.kind.ephemeral and attempt.session not in (0, self._session.id):
+        path = await nodes.find(self._session, attempt, self._at.__contains__)
+        if path is None:
             return None
-        try:
-            listed = await self._session.call(GetChildrenRequest(path=attempt.parent, watch=False))
-        except exc.NoNode:
+        if attempt.draft.place != draft.place:
+            await nodes.delete(self._session, Node(path, attempt.draft.kind, attempt.data))
+            entry.attempt = None
             return None
-        for name in sorted(listed.children):
-            path = join(attempt.parent, name)
-            if not name.startswith(attempt.prefix) or path in self._at:
-                continue
-            try:
-                node = await self._session.call(GetDataRequest(path=path, watch=False))
-            except exc.NoNode:
-                continue
-            owned = node.stat.ephemeral_owner == self._session.id or not registration.kind.ephemeral
-            if owned and node.stat.created_zxid > attempt.zxid and (node.data or b"") == attempt.data:
-                if (attempt.parent, attempt.prefix, attempt.data) == (above, prefix, data):
-                    return path
-                await self._gone(path)
-        return None
+        if attempt.data == {draft.data}:
+            return Node(path, draft.kind, attempt.data)
+        entry.attempt = replace(attempt, data=attempt.data | {draft.data})
+        return await nodes.write(self._session, path, draft)
 
-    async def _taken_over(self, before: _Held | None, registration: Registration, path: str, data: bytes) -> str:
-        """Makes the existing node ours: by writing, and where another session owns it by replacing it in one step.
-
-        Whoever lost the node to somebody else only writes: two owners would take it from each other for ever.
-        """
-        try:
-            node = await self._session.call(GetDataRequest(path=path, watch=False))
-            foreign = registration.kind.ephemeral and node.stat.ephemeral_owner != self._session.id
-            if foreign and (before is None or before.path != path):
-                replace = TransactionRequest()
-                replace.add(DeleteRequest(path=path, version=node.stat.version))
-                create = CreateRequest(path=path, data=data, acl=ANYONE)
-                create.set_flags(ephemeral=True)
-                replace.add(create)
-                answer = await self._session.call(replace)
-                if any(isinstance(part, exc.ResponseError) for part in answer.responses):
-                    raise RegistryUnavailable(f"{path} was changed by its other owner at the same moment")
+    def _keep(self, entry: _Entry, registration: Registration, draft: Draft, node: Node) -> _Held:
+        """Notes what was written, without a pause since the answer; the watch is `verify`'s work."""
+        before = entry.held
+        held = _Held(Lease(registration, node.path.rpartition("/")[2], f"{self._session.id:#x}"), draft, node)
+        if before is not None:
+            self._forget(before)
+            if before.node.path != node.path and not before.gone.is_set():
+                self._left[before.node.path] = before
+            if before.draft.place == draft.place and not before.gone.is_set():
+                held.gone = before.gone  # the same node: who waits for its loss goes on
             else:
-                await self._session.call(SetDataRequest(path=path, data=data, version=_ANY_VERSION))
-        except exc.NoNode:
-            raise RegistryUnavailable(f"{path} was deleted by its other owner at the same moment") from None
-        return path
+                before.gone.set()
+        entry.held, entry.attempt = held, None
+        self._at[node.path] = registration.key
+        self._left.pop(node.path, None)
+        self._doubt(registration.key)
+        return held
 
-    async def _watched(self, held: _Held) -> bool:
-        """Whether the node is there and ours; leaves a watch on it. Raises as `Session.call` does."""
-        try:
-            found = await self._session.call(ExistsRequest(path=held.path, watch=True))
-        except exc.NoNode:
-            return False
-        return not held.lease.registration.kind.ephemeral or self._is_owner(held, found.stat)
+    async def _discard(self, held: _Held) -> None:
+        """Deletes a node that was left, unless a registration has taken it again."""
+        path = held.node.path
+        if self._left.get(path) is held and not self._ended(held):
+            await nodes.delete(self._session, held.node)
+        if self._left.get(path) is held:
+            del self._left[path]
 
-    def _is_owner(self, held: _Held, stat: Any) -> bool:
-        """A non-sequential node that somebody else owns but we have written stays with us until it is deleted."""
-        return stat.ephemeral_owner == self._session.id or not held.lease.registration.kind.sequential
+    def _forget(self, held: _Held) -> None:
+        if self._at.get(held.node.path) == held.lease.registration.key:
+            del self._at[held.node.path]
 
-    async def _delete(self, held: _Held) -> None:
-        """Deletes a node that is still ours. Nobody else writes to a sequential one; another may hold our data's."""
-        kind = held.lease.registration.kind
-        if self._ended(held):
-            return
-        if kind.sequential:
-            await self._gone(held.path)
-            return
-        try:
-            node = await self._session.call(GetDataRequest(path=held.path, watch=False))
-            if (node.data or b"") == held.data:
-                await self._session.call(DeleteRequest(path=held.path, version=node.stat.version))
-        except (exc.NoNode, exc.BadVersion):
-            return
-
-    async def _gone(self, path: str) -> None:
-        try:
-            await self._session.call(DeleteRequest(path=path, version=_ANY_VERSION))
-        except exc.NoNode:
-            return
+    def _held_by(self, lease: Lease) -> _Held | None:
+        entry = self._entries.get(lease.registration.key)
+        held = None if entry is None else entry.held
+        return held if held is not None and held.is_of(lease) else None
 
     def _ended(self, held: _Held) -> bool:
         """Whether the node went with the session that owned it."""
-        return held.lease.registration.kind.ephemeral and held.lease.session != _name(self._session.id)
+        return held.draft.kind.ephemeral and held.lease.session != f"{self._session.id:#x}"
 
-    def _keep(self, registration: Registration, path: str, data: bytes, gone: asyncio.Event) -> _Held:
-        before = self._held.get(registration.key)
-        if before is not None:
-            self._forget(before)
-        lease = Lease(registration, path.rpartition("/")[2], _name(self._session.id))
-        held = self._held[registration.key] = _Held(lease, path, data, gone)
-        self._at[path] = registration.key
-        return held
+    @asynccontextmanager
+    async def _turn(self, key: str) -> AsyncIterator[_Entry]:
+        """The key's entry, to this task alone; an entry that says nothing is not kept."""
+        entry = self._entries.setdefault(key, _Entry())
+        entry.users += 1
+        try:
+            async with entry.lock:
+                yield entry
+        finally:
+            entry.users -= 1
+            if not entry.users and entry.held is None and entry.attempt is None:
+                del self._entries[key]
 
-    def _forget(self, held: _Held) -> None:
-        if self._at.get(held.path) == held.lease.registration.key:
-            del self._at[held.path]
-
-
-def _name(session: int) -> str:
-    return f"{session:#x}"
+    @asynccontextmanager
+    async def _call(self, what: str) -> AsyncIterator[None]:
+        """Three quarters of the session's time-out for a whole call, and the port's error for all that can go wrong."""
+        limit = 1.5 * self._session.limit
+        try:
+            async with asyncio.timeout(limit):
+                yield
+        except TimeoutError:
+            raise RegistryUnavailable(f"{what} within {limit:.1f} s ({self._session.state})") from None
+        except exc.ResponseError as error:
+            raise RegistryUnavailable(f"{what}: {error}") from None

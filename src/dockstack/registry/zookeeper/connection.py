@@ -6,12 +6,16 @@ Whatever ends it (end of file, reset, silence, nonsense) fails all pending reque
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+import random
+import socket
 import ssl
-import struct
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, cast
 
+from aiozk import exc
 from aiozk.protocol.auth import AuthRequest
 from aiozk.protocol.close import CloseRequest
 from aiozk.protocol.connect import ConnectRequest, ConnectResponse
@@ -20,29 +24,47 @@ from aiozk.protocol.request import Request
 from aiozk.protocol.watches import WatchEvent
 
 from dockstack.errors import RegistryUnavailable
+from dockstack.model import Address
 from dockstack.registry.zookeeper.wire import (
     AUTH_XID,
     PING_XID,
     WATCH_XID,
     Frames,
     Reply,
+    event,
     failure,
     frame,
     reply,
     response,
+    welcome,
 )
 
 OnWatch = Callable[[WatchEvent], None]
+
+_MISPLACED = (exc.SessionExpired, exc.SessionMoved)
 
 
 class Interrupted(RegistryUnavailable):
     """The connection was lost after the request went out: the server may have carried it out or not."""
 
 
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One address of a host in the list."""
+
+    host: str
+    ip: str
+    port: int
+
+    def __str__(self) -> str:
+        named = Address(self.ip, self.port)
+        return str(named) if self.host == self.ip else f"{self.host} ({named})"
+
+
 class Connection(asyncio.Protocol):
     """Made by `connect`; usable until `closed` is done, whose result is the reason."""
 
-    def __init__(self, server: str, on_watch: OnWatch) -> None:
+    def __init__(self, server: Server, on_watch: OnWatch) -> None:
         loop = asyncio.get_running_loop()
         self.server = server
         self.closed: asyncio.Future[str] = loop.create_future()
@@ -71,7 +93,7 @@ class Connection(asyncio.Protocol):
         try:
             for body in self._frames.feed(data):
                 self._take(body)
-        except (ValueError, struct.error) as error:
+        except ValueError as error:
             self.abort(f"the server sent what cannot be read: {error}")
 
     # requests
@@ -80,19 +102,24 @@ class Connection(asyncio.Protocol):
         """Opens or resumes a session; the caller limits the time. Raises RegistryUnavailable."""
         assert self._welcome is not None
         self._write(request.serialize())
-        answer = await asyncio.shield(self._welcome)
+        answer = await self._welcome
         self._welcome = None
         return answer
 
     async def authenticate(self, username: str, password: str) -> None:
-        """Digest authentication; raises aiozk's AuthFailed, or RegistryUnavailable."""
+        """Digest authentication; the caller limits the time. Raises aiozk's AuthFailed, or RegistryUnavailable."""
+        if self.closed.done():
+            raise RegistryUnavailable(f"{self.server}: {self.closed.result()}")
         self._auth = self._loop.create_future()
         credentials = f"{username}:{password}".encode()
         self._write(AuthRequest(type=0, scheme="digest", auth=credentials).serialize(xid=AUTH_XID))
         await self._auth
 
     def send(self, request: Request) -> asyncio.Future[Any]:
-        """Sends without waiting; the future gets aiozk's response, its ResponseError, or Interrupted."""
+        """Sends without waiting; the future gets aiozk's response, its ResponseError, or Interrupted.
+
+        On a connection that is closed already it gets RegistryUnavailable: nothing was sent.
+        """
         answer: asyncio.Future[Any] = self._loop.create_future()
         if self.closed.done():
             answer.set_exception(RegistryUnavailable(f"{self.server}: {self.closed.result()}"))
@@ -132,13 +159,15 @@ class Connection(asyncio.Protocol):
             self._transport.write(burst)
 
     def _take(self, body: bytes) -> None:
+        if self.closed.done():
+            return  # aborted by an earlier frame of the same bytes
         if self._welcome is not None and not self._welcome.done():
-            self._welcome.set_result(response_of_connect(body))
+            self._welcome.set_result(welcome(body))
             return
         answer = reply(body)
         self.zxid = max(self.zxid, answer.zxid)
         if answer.xid == WATCH_XID:
-            self._on_watch(WatchEvent.deserialize(answer.payload))
+            self._on_watch(event(answer.payload))
         elif answer.xid == AUTH_XID:
             if self._auth is not None and not self._auth.done():
                 _settle(self._auth, answer, None)
@@ -148,6 +177,10 @@ class Connection(asyncio.Protocol):
     def _answer(self, answer: Reply) -> None:
         if not self._pending or self._pending[0][0] != answer.xid:
             raise ValueError(f"reply {answer.xid} is to no request of ours")
+        if answer.error and isinstance(failure(answer.error), _MISPLACED):
+            # This server no longer serves the session: its fate is learnt by connecting again.
+            self.abort("the session has ended, or lives on another connection")
+            return
         _, opcode, future = self._pending.popleft()
         if not future.done():
             _settle(future, answer, None if answer.error else response(opcode, answer.payload))
@@ -168,14 +201,6 @@ class Connection(asyncio.Protocol):
                 future.exception()  # nobody may be left to fetch it
 
 
-def response_of_connect(body: bytes) -> ConnectResponse:
-    """The server's word on the session: id 0 means that it has expired. Raises ValueError."""
-    try:
-        return ConnectResponse.deserialize(body)
-    except struct.error as error:
-        raise ValueError(f"no answer to a ZooKeeper handshake: {error}") from None
-
-
 def _settle(future: asyncio.Future[Any], answer: Reply, value: Any) -> None:
     if answer.error:
         future.set_exception(failure(answer.error))
@@ -184,34 +209,37 @@ def _settle(future: asyncio.Future[Any], answer: Reply, value: Any) -> None:
         future.set_result(value)
 
 
-async def connect(host: str, port: int, tls: ssl.SSLContext | None, on_watch: OnWatch, limit: float) -> Connection:
-    """A connection to the first address of the host that accepts one; `limit` seconds are for each address.
-
-    Raises RegistryUnavailable.
-    """
-    loop = asyncio.get_running_loop()
-    reasons: list[str] = []
+async def resolve(host: Address, limit: float) -> list[Server]:
+    """All addresses of a host, in no order, so that many clients spread. Raises RegistryUnavailable."""
+    try:
+        return [Server(host.host, str(ipaddress.ip_address(host.host)), host.port)]
+    except ValueError:
+        pass  # a name; an address needs no thread
     try:
         async with asyncio.timeout(limit):
-            found = await loop.getaddrinfo(host, port, type=1)
+            found = await asyncio.get_running_loop().getaddrinfo(host.host, host.port, type=socket.SOCK_STREAM)
     except TimeoutError:
-        raise RegistryUnavailable(f"{host} could not be resolved within {limit:.1f} s") from None
+        raise RegistryUnavailable(f"{host.host} could not be resolved within {limit:.1f} s") from None
     except OSError as error:
-        raise RegistryUnavailable(f"{host} could not be resolved: {error.strerror or error}") from None
-    for address in dict.fromkeys(entry[4][0] for entry in found):
-        server = f"{host}:{port}" if host == address else f"{host} ({address}:{port})"
-        try:
-            async with asyncio.timeout(limit):
-                _, connection = await loop.create_connection(
-                    lambda server=server: Connection(server, on_watch),
-                    str(address),
-                    port,
-                    ssl=tls,
-                    server_hostname=host if tls else None,
-                )
-            return connection
-        except TimeoutError:
-            reasons.append(f"{server} did not accept a connection within {limit:.1f} s")
-        except OSError as error:
-            reasons.append(f"{server}: {error.strerror or error}")
-    raise RegistryUnavailable("; ".join(reasons))
+        raise RegistryUnavailable(f"{host.host} could not be resolved: {error.strerror or error}") from None
+    ips = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    random.shuffle(ips)
+    return [Server(host.host, ip, host.port) for ip in ips]
+
+
+async def connect(server: Server, tls: ssl.SSLContext | None, on_watch: OnWatch, limit: float) -> Connection:
+    """A connection, with TLS where a context is given, within `limit` seconds. Raises RegistryUnavailable."""
+    try:
+        async with asyncio.timeout(limit):
+            _, connection = await asyncio.get_running_loop().create_connection(
+                lambda: Connection(server, on_watch),
+                server.ip,
+                server.port,
+                ssl=tls,
+                server_hostname=server.host if tls else None,
+            )
+    except TimeoutError:
+        raise RegistryUnavailable(f"{server} did not accept a connection within {limit:.1f} s") from None
+    except OSError as error:
+        raise RegistryUnavailable(f"{server}: {error.strerror or error}") from None
+    return connection

@@ -8,6 +8,7 @@ After each new connection the whole set is read again, because data may have cha
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Iterable
 
 from aiozk import exc
@@ -19,13 +20,14 @@ from aiozk.protocol.watches import WatchEvent
 from dockstack.errors import RegistryUnavailable
 from dockstack.events import Emit, Warn
 from dockstack.registry import Decoder, Snapshot
-from dockstack.registry.codec import Decoding
-from dockstack.registry.url import fold
-from dockstack.registry.zookeeper.paths import join, make, parent
+from dockstack.registry.codec import Decoding, sequence_of
+from dockstack.registry.zookeeper.paths import join, make, parent, under
 from dockstack.registry.zookeeper.session import Session
-from dockstack.registry.zookeeper.wire import RECURSIVE, AddWatchRequest
+from dockstack.registry.zookeeper.wire import unwatch, watch_below
+from dockstack.runtime.pace import pauses
 
-_AGAIN = 0.25  # seconds before a read that failed on a live connection is tried again
+_LONGEST_PAUSE = 1.0  # seconds before a read that failed is tried again
+_MOST_EVENTS = 10_000  # nodes told of while nobody reads; then all is read again
 
 
 class Discovery:
@@ -40,26 +42,15 @@ class Discovery:
 
     async def watch(self, path: str, decoder: Decoder) -> AsyncIterator[Snapshot]:
         """See the port."""
-        followed = self._root + fold(path) or "/"
+        followed = under(self._root, path)
         follower = _Follower(Decoding(path, decoder), decoder)
-        group = self._followers.setdefault(followed, set())
-        group.add(follower)
+        self._followers.setdefault(followed, set()).add(follower)
         try:
             while True:
-                try:
-                    yield await self._current(followed, follower)
-                except (RegistryUnavailable, exc.ResponseError) as error:
-                    # A lost connection is told, and ended, by the session; here only the set is not known yet.
-                    self._tell(follower, f"{followed} cannot be read: {error}")
-                    follower.stale = True
-                    await asyncio.sleep(_AGAIN)
-                    continue
-                follower.said = ""
+                yield await self._next(followed, follower)
                 await follower.wait()
         finally:
-            group.discard(follower)
-            if not group:
-                self._followers.pop(followed, None)
+            self._leave(followed, follower)
 
     def happened(self, event: WatchEvent) -> None:
         """A watch event: it concerns the followers of the node itself and those of its parent."""
@@ -72,8 +63,9 @@ class Discovery:
             else:
                 follower.restart()
         name = path.rpartition("/")[2]
-        for follower in self._followers.get(parent(path), ()):
-            follower.touch(name, event.type == WatchEvent.DELETED)
+        if name and event.type != WatchEvent.CHILDREN_CHANGED:
+            for follower in self._followers.get(parent(path), ()):
+                follower.touch(name, event.type == WatchEvent.DELETED)
 
     def reread(self) -> None:
         """The connection is a new one: all sets have to be watched and read again."""
@@ -81,8 +73,30 @@ class Discovery:
             for follower in group:
                 follower.restart()
 
+    def _leave(self, path: str, follower: _Follower) -> None:
+        group = self._followers[path]
+        group.discard(follower)
+        if not group:
+            del self._followers[path]
+            if self._persistent:
+                self._session.tell(unwatch(path))
+
+    async def _next(self, path: str, follower: _Follower) -> Snapshot:
+        """The set as it is now, as soon as it can be read."""
+        waits = pauses(_LONGEST_PAUSE, random.random)
+        said = ""
+        while True:
+            await self._session.connected()
+            try:
+                return await self._current(path, follower)
+            except (RegistryUnavailable, exc.ResponseError) as error:
+                follower.restart()
+                if self._session.is_connected and str(error) != said:  # the session tells of a lost connection
+                    said = str(error)
+                    self._emit(Warn(f"{path} cannot be read: {error}; trying on"))
+            await asyncio.sleep(next(waits))
+
     async def _current(self, path: str, follower: _Follower) -> Snapshot:
-        await self._session.connected()
         if not follower.stale:
             await self._read_changes(path, follower)
         while follower.stale:
@@ -96,52 +110,62 @@ class Discovery:
             await self._arm(path)
         one_shot = not self._persistent
         try:
-            listed = await self._session.call(GetChildrenRequest(path=path, watch=one_shot))
+            names = await self._children(path, one_shot)
         except exc.NoNode:
             if not await self._made(path, one_shot):
                 follower.nodes, follower.data = {}, b""
                 return
-            listed = await self._session.call(GetChildrenRequest(path=path, watch=one_shot))
+            names = await self._children(path, one_shot)
         follower.nodes = {}
-        await self._get(path, follower, listed.children, one_shot)
+        await self._get(path, follower, names, one_shot)
         await self._get_own(path, follower, one_shot)
 
     async def _read_changes(self, path: str, follower: _Follower) -> None:
         one_shot = not self._persistent
         events, own, listing = follower.take()
-        touched = {name for name, deleted in events.items() if not deleted}
-        for name in events.keys() - touched:
+        changed = {name for name, deleted in events.items() if not deleted}
+        # A name with a sequence number does not come back. Another one may have been replaced in the same moment: it is
+        # not absent before the server says so.
+        asked = [name for name in events.keys() - changed if sequence_of(name) is None]
+        for name in events.keys() - changed - set(asked):
             follower.nodes.pop(name, None)
         if listing:
-            names = (await self._session.call(GetChildrenRequest(path=path, watch=one_shot))).children
-            follower.nodes = {name: follower.nodes[name] for name in names if name in follower.nodes}
-            touched |= set(names) - follower.nodes.keys()
-        await self._get(path, follower, touched, one_shot)
+            try:
+                names = await self._children(path, one_shot)
+            except exc.NoNode:
+                follower.restart()
+                return
+            follower.nodes = {name: data for name, data in follower.nodes.items() if name in names}
+            changed |= names - follower.nodes.keys()
+        await self._read(path, follower, asked, one_shot)
+        await self._get(path, follower, changed - set(asked), one_shot)
         if own:
             await self._get_own(path, follower, one_shot)
 
+    async def _children(self, path: str, watch: bool) -> set[str]:
+        listed = await self._session.call(GetChildrenRequest(path=path, watch=watch))
+        return set(listed.children)
+
     async def _get(self, path: str, follower: _Follower, names: Iterable[str], watch: bool) -> None:
-        """Reads these children, all at once; one that is gone meanwhile is gone."""
+        """Reads these children, but for those whose name says all."""
         wanted = []
         for name in names:
             if follower.needs_data(name):
                 wanted.append(name)
             else:
                 follower.nodes[name] = b""
-        if not wanted:
-            return
-        connection = await self._session.connected()
-        answers = [connection.send(GetDataRequest(path=join(path, name), watch=watch)) for name in wanted]
-        try:
-            async with asyncio.timeout(self._session.limit + len(answers) / 1000):
-                await asyncio.wait({answers[-1]})  # a server answers in order
-        except TimeoutError:
-            raise RegistryUnavailable(f"{len(answers)} reads were not answered in time") from None
-        for name, answer in zip(wanted, answers, strict=True):
-            try:
-                follower.nodes[name] = answer.result().data or b""
-            except exc.NoNode:
+        await self._read(path, follower, wanted, watch)
+
+    async def _read(self, path: str, follower: _Follower, names: list[str], watch: bool) -> None:
+        """Reads these children, all at once; one that is gone meanwhile is gone."""
+        requests = [GetDataRequest(path=join(path, name), watch=watch) for name in names]
+        for name, node in zip(names, await self._session.call_all(requests), strict=True):
+            if isinstance(node, exc.NoNode):
                 follower.nodes.pop(name, None)
+            elif isinstance(node, exc.ResponseError):
+                raise node
+            else:
+                follower.nodes[name] = node.data or b""
 
     async def _get_own(self, path: str, follower: _Follower, watch: bool) -> None:
         try:
@@ -151,10 +175,11 @@ class Discovery:
 
     async def _arm(self, path: str) -> None:
         try:
-            await self._session.call(AddWatchRequest(path=path, mode=RECURSIVE))
+            await self._session.call(watch_below(path))
         except exc.Unimplemented:
-            self._persistent = False
-            self._emit(Warn("this ZooKeeper has no persistent watches (before 3.6): one-shot watches are used"))
+            if self._persistent:
+                self._persistent = False
+                self._emit(Warn("this ZooKeeper has no persistent watches (before 3.6): one-shot watches are used"))
 
     async def _made(self, path: str, watch: bool) -> bool:
         """Makes a path that is missing; where that is not allowed it is waited for."""
@@ -171,11 +196,6 @@ class Discovery:
             return False
         return True
 
-    def _tell(self, follower: _Follower, text: str) -> None:
-        if text != follower.said:
-            follower.said = text
-            self._emit(Warn(text))
-
 
 class _Follower:
     """What one reader knows of a path, and what has been told since. Only the reader changes `nodes`: an event that
@@ -186,7 +206,6 @@ class _Follower:
         self.data = b""
         self.stale = True
         self.restarts = 0
-        self.said = ""
         self._decoding = decoding
         self._decoder = decoder
         self._events: dict[str, bool] = {}
@@ -208,6 +227,9 @@ class _Follower:
         """This child was created, changed or deleted; its newest event counts."""
         self._events[name] = deleted
         self._wake.set()
+        if len(self._events) > _MOST_EVENTS:
+            self._events.clear()
+            self.restart()
 
     def touch_own(self) -> None:
         """The path's own data have changed."""

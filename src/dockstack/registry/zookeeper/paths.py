@@ -1,4 +1,4 @@
-"""Making the nodes above a path, for readers and writers alike."""
+"""Paths of nodes, and making what is missing of one, for readers and writers alike."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from aiozk import exc
 from aiozk.protocol.acl import UNRESTRICTED_ACCESS
 from aiozk.protocol.create import CreateRequest
 
+from dockstack.registry.url import fold
 from dockstack.registry.zookeeper.session import Session
 
 ANYONE = [UNRESTRICTED_ACCESS]
@@ -22,11 +23,15 @@ async def make(session: Session, path: str) -> None:
     except exc.NodeExists:
         return
     except exc.NoNode:
-        above = path.rpartition("/")[0]
-        if not above:
+        if parent(path) == "/":
             raise
-        await make(session, above)
+        await make(session, parent(path))
         await make(session, path)
+
+
+def under(root: str, path: str) -> str:
+    """The full path of a path below the chroot."""
+    return fold(f"{root}/{path}")
 
 
 def parent(path: str) -> str:

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiozk import exc
+from aiozk.protocol.connect import ConnectResponse
 from aiozk.protocol.primitives import Int, UString
 from aiozk.protocol.request import Request
 from aiozk.protocol.response import response_xref
+from aiozk.protocol.watches import RemoveWatchesRequest, WatchEvent
 
 MAX_FRAME = 64 * 1024 * 1024
 """Bytes: more than any child list that a server's jute.maxbuffer lets through."""
 
 WATCH_XID, PING_XID, AUTH_XID = -1, -2, -4
-
-ERRORS: dict[int, type[exc.ResponseError]] = exc.response_error_xref
 
 _SIZE = struct.Struct("!i")
 _HEADER = struct.Struct("!iqi")
@@ -29,11 +29,28 @@ class AddWatchRequest(Request):  # type: ignore[misc]
     parts = (("path", UString), ("mode", Int))
 
 
-RECURSIVE = 1
+_RECURSIVE = 1
+_ANY_KIND = 3
 
 
-class ServerRefused(exc.ZKError):  # type: ignore[misc]
-    """An error number that aiozk has no class for."""
+def watch_below(path: str) -> Request:
+    """Asks for the events of the path and of everything below it, until the connection ends or `unwatch`."""
+    return AddWatchRequest(path=path, mode=_RECURSIVE)
+
+
+def unwatch(path: str) -> Request:
+    """Ends all watches of this connection on the path itself."""
+    return RemoveWatchesRequest(path=path, type=_ANY_KIND)
+
+
+class ServerRefused(exc.ResponseError):  # type: ignore[misc]
+    """An error number that aiozk has no class for, such as an exceeded quota (-125)."""
+
+    def __init__(self, number: int) -> None:
+        self.error_code = number
+
+    def __str__(self) -> str:
+        return f"error {self.error_code}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +101,37 @@ def reply(body: bytes) -> Reply:
 
 
 def response(opcode: int, payload: bytes) -> Any:
-    """aiozk's response object for this request's opcode; None where the answer is the header alone."""
+    """aiozk's response object for this request's opcode; None where the answer is the header alone.
+
+    Raises ValueError where the payload is no such response.
+    """
     known = response_xref.get(opcode)
     try:
         return None if known is None else known.deserialize(payload)
-    except (struct.error, UnicodeDecodeError) as error:
+    except (struct.error, UnicodeDecodeError, KeyError) as error:
         raise ValueError(f"the answer to opcode {opcode} cannot be read: {error}") from None
 
 
-def failure(number: int) -> exc.ZKError:
+def event(payload: bytes) -> WatchEvent:
+    """A watch's event. Raises ValueError."""
+    try:
+        told = WatchEvent.deserialize(payload)
+    except struct.error as error:
+        raise ValueError(f"a watch event cannot be read: {error}") from None
+    if told.path is None:
+        raise ValueError("a watch event has no path")
+    return told
+
+
+def welcome(body: bytes) -> ConnectResponse:
+    """The server's word on the session: id 0 means that it has expired. Raises ValueError."""
+    try:
+        return ConnectResponse.deserialize(body)
+    except struct.error as error:
+        raise ValueError(f"no answer to a ZooKeeper handshake: {error}") from None
+
+
+def failure(number: int) -> exc.ResponseError:
     """The exception for an error number of the server."""
-    known = ERRORS.get(number)
-    return ServerRefused(f"ZooKeeper answered with error {number}") if known is None else known()
+    known = exc.response_error_xref.get(number)
+    return ServerRefused(number) if known is None else known()

@@ -134,7 +134,12 @@ def nerve(
 @_configuration
 @click.option("--bind", metavar="ADDRESS", help="Where the frontends listen; default 0.0.0.0, or as the file says.")
 @click.option("--stats", metavar="HOST:PORT|off", help="Read-only page; default with -s: 127.0.0.1:8080.")
-@click.option("--haproxy", type=click.Path(path_type=Path), help="Which HAProxy; default: the one on the PATH.")
+@click.option(
+    "--haproxy",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Which HAProxy; default: the one on the PATH if 2.6 or newer, else the wheel's.",
+)
 @click.option(
     "--drain", type=click.FloatRange(0, 3600), default=0.5, show_default=True, help="Seconds for open sessions."
 )

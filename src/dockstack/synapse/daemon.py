@@ -73,7 +73,7 @@ async def run(settings: SynapseSettings, options: Options, emit: Emit) -> None:
     top = settings.haproxy
     if top is None:
         raise ConfigurationError(Problem("haproxy", "the section is missing: there is nothing to write to"))
-    engine, policy, layout = await _engine(top, settings, options, emit)
+    engine, policy, layout = await arrange(top, settings, options, emit)
     for warning in layout.warnings:
         emit(Warn(warning))
     file = File(_config_file(top, options), marked=bool(policy.sockets), emit=emit)
@@ -118,7 +118,7 @@ async def _last_words(keeper: SnapshotFile, emit: Emit) -> None:
         emit(Warn(f"the snapshot could not be written: {error.strerror}"))
 
 
-async def _engine(
+async def arrange(
     top: HaproxySettings, settings: SynapseSettings, options: Options, emit: Emit
 ) -> tuple[Engine, Policy, Frame]:
     """Who runs HAProxy, what may be done, and the frame of the file."""

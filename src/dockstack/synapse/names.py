@@ -16,6 +16,9 @@ from dockstack.events import Emit, Warn
 EVERY = 30.0
 """Seconds between two looks at a name (jittered to 75-125 %)."""
 
+AGAIN = 3.0
+"""Seconds until a name that could not be resolved is looked at again."""
+
 LIMIT = 5.0
 """Seconds that one lookup may take."""
 
@@ -45,6 +48,7 @@ class Names:
         self._wanted: frozenset[str] = frozenset()
         self._known: dict[str, str] = {}
         self._failed: set[str] = set()
+        self._due: dict[str, float] = {}
         self._news = asyncio.Event()
 
     @property
@@ -70,16 +74,15 @@ class Names:
     async def run(self, changed: Callable[[frozenset[str]], None]) -> None:
         """Looks names up, for ever. `changed` is told each name that has got another address, or none at first."""
         loop = asyncio.get_running_loop()
-        due: dict[str, float] = {}
         slots = asyncio.Semaphore(_AT_ONCE)
         async with asyncio.TaskGroup() as tasks:
             while True:
-                due = {host: due.get(host, 0.0) for host in self._wanted}
+                self._due = {host: self._due.get(host, 0.0) for host in self._wanted}
                 now = loop.time()
-                for host in [host for host, at in due.items() if at <= now]:
-                    due[host] = now + EVERY * random.uniform(0.75, 1.25)
+                for host in [host for host, at in self._due.items() if at <= now]:
+                    self._due[host] = now + EVERY * random.uniform(0.75, 1.25)
                     tasks.create_task(self._look(host, slots, changed))
-                pause = min(due.values(), default=now + 3600.0) - now
+                pause = min(self._due.values(), default=now + 3600.0) - now
                 try:
                     async with asyncio.timeout(pause):
                         await self._news.wait()
@@ -111,7 +114,11 @@ class Names:
 
     def _miss(self, host: str, reason: str) -> bool:
         """Takes a failure; whether it is news that there is no address."""
-        if host not in self._wanted or host in self._failed:
+        if host not in self._wanted:
+            return False
+        self._due[host] = asyncio.get_running_loop().time() + AGAIN
+        self._news.set()
+        if host in self._failed:
             return False
         self._failed.add(host)
         last = self._known.get(host)

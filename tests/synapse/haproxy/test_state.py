@@ -23,8 +23,8 @@ def row(
 def test_servers_by_backend_and_name() -> None:
     table = "\n".join(("1", TITLES, row("a"), row("x", backend="c", number=7, address="::1", op=0), "", ""))
     assert parse_servers_state(table) == {
-        "b": {"a": ServerState("a", 1, Address("127.0.0.1", 8080), Admin.READY, True, 20)},
-        "c": {"x": ServerState("x", 7, Address("::1", 8080), Admin.READY, False, 20)},
+        "b": {"a": ServerState("a", 1, Address("127.0.0.1", 8080), Admin.READY, True, 20, 3)},
+        "c": {"x": ServerState("x", 7, Address("::1", 8080), Admin.READY, False, 20, 3)},
     }
 
 

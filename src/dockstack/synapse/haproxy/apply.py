@@ -41,6 +41,10 @@ _INSPECT = 30.0
 """Seconds between two looks at the file on disk (jittered to 80-120 %)."""
 
 
+_DOUBT = 60.0
+"""Seconds after somebody else changed the file in which the mark of a new worker that is not ours says nothing."""
+
+
 class Applier:
     """Applies catalogs until it is cancelled. `close` ends HAProxy if it is ours."""
 
@@ -62,6 +66,7 @@ class Applier:
         self._start_at = 0.0
         self._starts: Iterator[float] = pauses(5.0, random.random)
         self._inspect_at = 0.0
+        self._doubt_until = 0.0
         self._parsed: tuple[str, Document | None] = ("", None)
         self.ready = False
 
@@ -88,6 +93,10 @@ class Applier:
         found += [f"a reload is due: {reason}" for reason in self._reloader.reasons]
         complaint = self._reloader.complaint
         return (*found, *((complaint,) if complaint else ()), *self._drafts.problems)
+
+    def has_applied(self, catalog: Catalog) -> bool:
+        """Whether this catalog was taken up and HAProxy has all of it."""
+        return self._drafts.catalog is catalog and not self._touched and self._is_applied()
 
     def resolved(self, hosts: frozenset[str]) -> None:
         """The addresses of these hosts have changed."""
@@ -203,6 +212,7 @@ class Applier:
         self._start_at = loop.time() + max(0.05, next(self._starts))
         if not await self._prepare_file():
             return False
+        self._doubt_until = 0.0
         await self._engine.start()
         self._await_answers()
         return True
@@ -237,7 +247,8 @@ class Applier:
 
     async def _connect(self) -> None:
         """Links every seat that has none to the worker that answers; what it has loaded follows from its mark."""
-        document = await self._document_on_disk()
+        doubtful = asyncio.get_running_loop().time() < self._doubt_until
+        document = None if doubtful else await self._document_on_disk()
         for seat in self._seats:
             if await seat.connect(from_file(document), static_names(document, self._drafts.wanted), _TRY):
                 assert seat.link is not None
@@ -253,6 +264,8 @@ class Applier:
 
     async def _document_on_disk(self) -> Document | None:
         content = await self._file.read()
+        if self._file.text is not None and content != self._file.text:
+            self._file.forget()
         if content is None or content == self._parsed[0]:
             return self._parsed[1] if content else None
         try:
@@ -313,16 +326,20 @@ class Applier:
             self._file.put(lambda: wanted)
 
     async def _inspect(self) -> None:
-        """Puts the file right when somebody else has changed it."""
+        """Puts the file right when somebody else has changed it. A worker that may have loaded that is not believed."""
         now = asyncio.get_running_loop().time()
         if not self._policy.writes or now < self._inspect_at:
             return
         self._inspect_at = now + _INSPECT * random.uniform(0.8, 1.2)
-        if not await self._file.intact():
-            self._emit(Repaired((str(self._file.path),)))
-            self._file.forget()
-            if self._seats:
-                self._put_file()
-            else:
-                wanted = self._drafts.wanted
-                self._file.put(lambda: wanted)
+        if await self._file.intact():
+            return
+        self._emit(Repaired((str(self._file.path),)))
+        self._doubt_until = now + _DOUBT
+        self._file.forget()
+        for seat in self._seats:
+            seat.audit_soon()
+        if self._seats:
+            self._put_file()
+        else:
+            wanted = self._drafts.wanted
+            self._file.put(lambda: wanted)

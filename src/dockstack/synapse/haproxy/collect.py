@@ -5,7 +5,6 @@ Never in the way of a change: each look is a command or two on a beat of its own
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -114,12 +113,3 @@ class Leaving:
             elif running.capabilities.can_delete:
                 found.append(Delete(*key))
         return tuple(found)
-
-
-def open_sessions(backend: str, text: str) -> Mapping[Name, int]:
-    """The number of open sessions of each server, out of `show stat BACKEND 4 -1`."""
-    lines = [line for line in text.splitlines() if line.strip()]
-    if not lines or not lines[0].startswith("# pxname"):
-        return {}
-    rows = csv.DictReader([lines[0].removeprefix("# "), *lines[1:]])
-    return {(backend, row["svname"]): int(row["scur"] or 0) for row in rows if row.get("scur") is not None}

@@ -29,7 +29,7 @@ class Drafts:
         self._ids = {service: dict(known) for service, known in ids.items()}
         self._remember = remember
         self._emit = emit
-        self._catalog = Catalog()
+        self.catalog = Catalog()
         self._hosts: dict[str, frozenset[str]] = {}
         self._refused: dict[str, set[Server]] = {}
         self._problems: dict[str, tuple[str, ...]] = {}
@@ -42,7 +42,7 @@ class Drafts:
 
     def take(self, catalog: Catalog) -> frozenset[str]:
         """Makes the document that of this catalog; returns the services whose stanza is a new one."""
-        before, self._catalog = self._catalog, catalog
+        before, self.catalog = self.catalog, catalog
         changed = [name for name in catalog.changed_since(before) if name in self._frame.skeletons]
         moved = [name for name in changed if self._follow(name)]
         if moved:
@@ -85,7 +85,7 @@ class Drafts:
         return self._draft(dict.fromkeys(hit))
 
     def _follow(self, service: str) -> bool:
-        entry = self._catalog.entries.get(service, Entry(()))
+        entry = self.catalog.entries.get(service, Entry(()))
         hosts = frozenset(one.host for one in entry.instances if is_name(one.host))
         before = self._hosts.get(service, frozenset())
         if hosts:
@@ -97,7 +97,7 @@ class Drafts:
     def _draft(self, services: Iterable[str]) -> frozenset[str]:
         stanzas = []
         for service in services:
-            entry = self._catalog.entries.get(service, Entry(()))
+            entry = self.catalog.entries.get(service, Entry(()))
             if service in self._hosts:  # a name that is being looked up is neither served nor a fault yet
                 known = tuple(
                     one for one in entry.instances if not is_name(one.host) or not self._names.pending(one.host)
@@ -115,7 +115,7 @@ class Drafts:
             over = len(ids) - len(fresh) - MOST_FORGOTTEN
             for name in list(ids)[:over] if over > 0 else ():
                 del ids[name]
-            self._remember(service, self._catalog.entries.get(service, Entry(())), ids)
+            self._remember(service, self.catalog.entries.get(service, Entry(())), ids)
             if drafted.stanza != self.wanted.stanzas.get(service):
                 stanzas.append(drafted.stanza)
         if stanzas:

@@ -15,7 +15,7 @@ from dockstack.synapse.haproxy.effects import after, loaded
 from dockstack.synapse.haproxy.model import Document, Running, Step, capabilities
 from dockstack.synapse.haproxy.render import mark
 from dockstack.synapse.haproxy.runtime import Identity, Runtime, connect
-from dockstack.synapse.haproxy.state import differences, observe
+from dockstack.synapse.haproxy.state import differences, observe, parse_servers_state, parse_sessions
 
 LIMIT = 5.0
 """Seconds for a batch of commands, and for a read-back."""
@@ -100,6 +100,20 @@ class Link:
             ).backends
             self.running = replace(self.running, backends=MappingProxyType({**self.running.backends, **seen}))
 
+    async def sessions(self, backends: Sequence[str]) -> Mapping[tuple[str, str], int]:
+        """Open sessions by backend and server. Raises HaproxyUnavailable."""
+        tables = await self._runtime.ask([f"show servers state {name}" for name in backends], LIMIT)
+        states = [parse_servers_state(table).get(name, {}) for name, table in zip(backends, tables, strict=True)]
+        numbers = {
+            name: next(iter(found.values())).backend_id for name, found in zip(backends, states, strict=True) if found
+        }
+        # By number: by name `show stat` finds the frontend, where a frontend and a backend have the same.
+        texts = await self._runtime.ask([f"show stat {number} 4 -1" for number in numbers.values()], LIMIT)
+        counts: dict[tuple[str, str], int] = {}
+        for name, text in zip(numbers, texts, strict=True):
+            counts |= {(name, server): count for server, count in parse_sessions(text).items()}
+        return counts
+
     async def audit(self, static: Mapping[str, frozenset[str]]) -> tuple[str, ...]:
         """Reads all servers back; the model is true then. Returns the names of those that were not as believed.
 
@@ -127,6 +141,19 @@ def from_file(document: Document | None) -> Believe:
     return from_document(document, mark(document))
 
 
+async def open_link(path: Path, believe: Believe, static: Mapping[str, frozenset[str]], limit: float) -> Link:
+    """A link to the worker that answers on the socket now. Raises HaproxyUnavailable within about `limit` seconds."""
+    runtime = await connect(path, limit)
+    try:
+        identity = await runtime.identity(limit)
+        link = Link(path, runtime, identity, believe(identity))
+        await link.audit(static)
+    except BaseException:
+        runtime.close()
+        raise
+    return link
+
+
 async def await_link(
     path: Path, believe: Believe, static: Mapping[str, frozenset[str]], limit: float, retired: int | None = None
 ) -> Link:
@@ -138,20 +165,13 @@ async def await_link(
     try:
         async with asyncio.timeout(limit):
             while True:
-                runtime = None
                 try:
-                    runtime = await connect(path, limit)
-                    identity = await runtime.identity(limit)
-                    if not identity.stopping and identity.pid != retired:
-                        link = Link(path, runtime, identity, believe(identity))
-                        await link.audit(static)
-                        runtime = None
+                    link = await open_link(path, believe, static, limit)
+                    if not link.identity.stopping and link.identity.pid != retired:
                         return link
+                    link.close()
                 except HaproxyUnavailable as error:
                     why = str(error)
-                finally:
-                    if runtime is not None:
-                        runtime.close()
                 await asyncio.sleep(_AGAIN)
     except TimeoutError:
         raise HaproxyUnavailable(f"{why}; waited {limit:g} s") from None

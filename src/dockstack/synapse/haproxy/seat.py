@@ -11,7 +11,7 @@ from dockstack.errors import HaproxyUnavailable
 from dockstack.events import Emit, Warn
 from dockstack.runtime.pace import pauses
 from dockstack.synapse.events import Applied, Repaired
-from dockstack.synapse.haproxy.collect import Leaving, Name, open_sessions
+from dockstack.synapse.haproxy.collect import Leaving, Name
 from dockstack.synapse.haproxy.document import static_names
 from dockstack.synapse.haproxy.link import Believe, Link, Refused, await_link, serving_pid
 from dockstack.synapse.haproxy.model import Admin, Delete, Document, Reason, Running
@@ -58,7 +58,7 @@ class Seat:
     @property
     def current(self) -> bool:
         """Whether the worker has what was wanted when it was last driven, as far as commands can bring it there."""
-        return self.link is not None and not self.link.closed and not self.whole and not self.pending
+        return self.link is not None and not self.link.closed and not (self.whole or self.pending or self._busy)
 
     def next_due(self) -> float:
         """When there is something to do here, on the loop's clock."""
@@ -222,11 +222,7 @@ class Seat:
     async def _collect(self, link: Link, now: float) -> None:
         ripe = self._leaving.ripe(link.running, now)
         backends = list(dict.fromkeys(name[0] for name, admin in ripe if admin is Admin.DRAIN))
-        sessions: dict[Name, int] = {}
-        if backends:
-            answers = await link.ask([f"show stat {backend} 4 -1" for backend in backends])
-            for backend, text in zip(backends, answers, strict=True):
-                sessions |= open_sessions(backend, text)
+        sessions = await link.sessions(backends) if backends else {}
         steps = self._leaving.steps(ripe, sessions, link.running, now)
         if not steps:
             return

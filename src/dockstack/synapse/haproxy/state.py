@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -20,6 +21,7 @@ _DRAIN = 0x08 | 0x10
 class ServerState:
     """One server of the running process. `address` is None for a server without one (a name not resolved).
 
+    `backend_id` is the number by which `show stat` finds the backend where a frontend has the same name.
     `operating`: it takes traffic as far as its health goes. `weight` is the one in force, as the user wrote it.
     """
 
@@ -29,6 +31,7 @@ class ServerState:
     admin: Admin
     operating: bool
     weight: int
+    backend_id: int
 
 
 def parse_servers_state(text: str) -> Mapping[str, Mapping[str, ServerState]]:
@@ -41,9 +44,10 @@ def parse_servers_state(text: str) -> Mapping[str, Mapping[str, ServerState]]:
         raise ValueError(f"no table of servers in version 1: {text[:80]!r}")
     column = {title: index for index, title in enumerate(lines[1][2:].split())}
     try:
-        backend, name, number, host, port, admin, operating, weight = (
+        group, backend, name, number, host, port, admin, operating, weight = (
             column[title]
             for title in (
+                "be_id",
                 "be_name",
                 "srv_name",
                 "srv_id",
@@ -70,6 +74,7 @@ def parse_servers_state(text: str) -> Mapping[str, Mapping[str, ServerState]]:
             admin=_admin(int(cells[admin])),
             operating=cells[operating] == "2",
             weight=int(cells[weight]),
+            backend_id=int(cells[group]),
         )
     return found
 
@@ -78,6 +83,15 @@ def _admin(bits: int) -> Admin:
     if bits & _MAINT:
         return Admin.MAINT
     return Admin.DRAIN if bits & _DRAIN else Admin.READY
+
+
+def parse_sessions(text: str) -> Mapping[str, int]:
+    """The number of open sessions of each server, out of `show stat NUMBER 4 -1`; nothing when it is no such table."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    if not lines or not lines[0].startswith("# pxname"):
+        return {}
+    rows = csv.DictReader([lines[0].removeprefix("# "), *lines[1:]])
+    return {row["svname"]: int(row["scur"] or 0) for row in rows if row.get("scur") is not None}
 
 
 def observe(

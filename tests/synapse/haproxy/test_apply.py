@@ -1,0 +1,649 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from dockstack.model import Instance
+from dockstack.synapse.events import Applied, CandidateRefused, HaproxyEnded, Repaired, ServerRefused
+from dockstack.synapse.haproxy import master, process
+from dockstack.synapse.haproxy.model import Admin
+from dockstack.synapse.haproxy.seat import Seat
+from tests.servers.haproxy import HaproxyBinary
+from tests.servers.ports import accepts
+from tests.synapse.haproxy.applying import (
+    HTTP,
+    TCP,
+    Load,
+    Origins,
+    Running,
+    Session,
+    Stand,
+    answers,
+    applying,
+    cleared,
+    origins,
+)
+
+CHECK = "check inter 200ms rise 1 fall 1"
+
+
+@pytest.fixture
+async def stand(haproxy: HaproxyBinary, tmp_path: Path) -> AsyncIterator[Stand]:
+    async with cleared(Stand(tmp_path, haproxy.path)) as stand:
+        yield stand
+
+
+@pytest.fixture
+async def backs() -> AsyncIterator[Origins]:
+    async with origins() as found:
+        yield found
+
+
+@pytest.fixture
+def old(haproxy: HaproxyBinary) -> bool:
+    """Whether this is a HAProxy that cannot delete servers, nor give them a cookie."""
+    return haproxy.version < (2, 8)
+
+
+T = TypeVar("T")
+
+
+async def until(look: Callable[[], Awaitable[T]], holds: Callable[[T], bool], limit: float = 20.0) -> None:
+    """Looks until that holds: HAProxy sends no event."""
+    async with asyncio.timeout(limit):
+        while not holds(await look()):  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(0.01)
+
+
+async def serves(running: Running, service: str, names: set[str]) -> None:
+    """Waits until exactly these origins answer."""
+    await until(lambda: answers(running.stand.ports[service]), lambda found: found == names)
+
+
+async def servers(stand: Stand, backend: str = "web") -> dict[str, tuple[Admin, int]]:
+    link = await stand.link()
+    found = link.running.backends[backend].servers if backend in link.running.backends else {}
+    link.close()
+    return {name.split("_")[0]: (one.admin, one.weight) for name, one in found.items()}
+
+
+# -- membership
+
+
+async def test_nothing_is_touched_before_the_first_catalog(stand: Stand, backs: Origins) -> None:
+    async with applying(stand, stand.settings({"web": stand.service("web")})) as running:
+        await asyncio.sleep(0.05)
+        assert not stand.place.config.exists()
+        await running.apply(web=await backs.start("a", "b"))
+        assert await answers(stand.ports["web"]) == {"a", "b"}
+        assert len(stand.masters()) == 1
+    assert stand.masters() == []
+    assert not accepts(stand.ports["web"])
+
+
+async def test_servers_come_and_go_without_a_reload(stand: Stand, backs: Origins) -> None:
+    async with applying(stand, stand.settings({"web": stand.service("web")})) as running:
+        for names in (("a",), ("a", "b"), ("b",), ("b", "c", "d"), ("a", "d"), ("a", "b", "c", "d"), (), ("c",)):
+            await running.apply(web=await backs.start(*names))
+            assert await answers(stand.ports["web"]) == set(names or ("",))
+        assert running.applier.reloads == 0
+        await running.until(lambda: "server c_127" in stand.file() and "server a_127" not in stand.file(), "the file")
+
+
+async def test_the_file_that_follows_starts_the_same_servers(stand: Stand, backs: Origins) -> None:
+    async with applying(stand, stand.settings({"web": stand.service("web")})) as running:
+        await running.apply(web=await backs.start("a", "b"))
+        await running.apply(web=await backs.start("b", "c"))
+    one = process.start(stand.binary, stand.place)
+    await running_link(stand)
+    assert await answers(stand.ports["web"]) == {"b", "c"}
+    await process.stop(one, stand.place, 0.1)
+
+
+async def running_link(stand: Stand) -> None:
+    async with asyncio.timeout(10):
+        while not accepts(stand.ports["web"]):  # noqa: ASYNC110 - a process without an event
+            await asyncio.sleep(0.01)
+
+
+async def test_weights_are_changed_by_commands(stand: Stand, backs: Origins) -> None:
+    settings = stand.settings({"web": stand.service("web")}, use_nerve_weights=True)
+    async with applying(stand, settings) as running:
+        await running.apply(web=[*await backs.start("a", weight=10), *await backs.start("b", weight=20)])
+        await running.apply(web=[*await backs.start("a", weight=30), *await backs.start("b", weight=20)])
+        assert await servers(stand) == {"a": (Admin.READY, 30), "b": (Admin.READY, 20)}
+        assert running.applier.reloads == 0
+
+
+async def test_other_options_of_a_server_that_stays(stand: Stand, backs: Origins, old: bool) -> None:
+    async with applying(stand, stand.settings({"web": stand.service("web")})) as running:
+        await running.apply(web=await backs.start("a", "b"))
+        changed = [
+            *await backs.start("a", haproxy_server_options="maxconn 7"),
+            *await backs.start("b"),
+        ]
+        await running.apply(web=changed)
+        assert running.applier.reloads == (1 if old else 0)
+        assert await answers(stand.ports["web"]) == {"a", "b"}
+        await running.until(lambda: "maxconn 7" in stand.file(), "the file follows")
+
+
+async def test_a_server_with_connections_that_is_to_change_gets_a_reload_in_the_end(
+    stand: Stand, backs: Origins
+) -> None:
+    async with applying(stand, stand.settings({"db": stand.service("db", TCP)})) as running:
+        await running.apply(db=await backs.start("a"))
+        session = await Session.open(stand.ports["db"])
+        assert await session.ask() == "a"
+        await running.apply(db=await backs.start("a", "b"))
+        changed = [*await backs.start("a", haproxy_server_options="maxconn 7"), *await backs.start("b")]
+        await running.apply(db=changed, limit=15)
+        assert running.applier.reloads == 1
+        assert await session.ask() == "a"
+        session.close()
+
+
+async def test_a_tcp_session_outlives_the_departure_of_its_server(stand: Stand, backs: Origins, old: bool) -> None:
+    async with applying(stand, stand.settings({"db": stand.service("db", TCP)})) as running:
+        await running.apply(db=await backs.start("a", "b"))
+        sessions = [await Session.open(stand.ports["db"]) for _ in range(2)]
+        assert {await session.ask() for session in sessions} == {"a", "b"}
+        await running.apply(db=await backs.start("b"))
+        assert (await servers(stand, "db"))["a"][0] is Admin.DRAIN
+        assert await answers(stand.ports["db"]) == {"b"}
+        assert {await session.ask() for session in sessions} == {"a", "b"}
+        await asyncio.sleep(1.2)  # a first look at it is taken meanwhile
+        assert (await servers(stand, "db"))["a"][0] is Admin.DRAIN
+        for session in sessions:
+            session.close()
+        await until(lambda: servers(stand, "db"), lambda one: one.get("a") == ((Admin.MAINT, 1) if old else None))
+        await running.apply(db=await backs.start("a", "b"))
+        assert await answers(stand.ports["db"]) == {"a", "b"}
+        assert running.applier.reloads == 0
+
+
+async def test_draining_has_a_limit(stand: Stand, backs: Origins) -> None:
+    options = replace(stand.options, removal=0.5)
+    async with applying(stand, stand.settings({"db": stand.service("db", TCP)}), options=options) as running:
+        await running.apply(db=await backs.start("a", "b"))
+        sessions = [await Session.open(stand.ports["db"]) for _ in range(2)]
+        assert {await session.ask() for session in sessions} == {"a", "b"}
+        await running.apply(db=await backs.start("b"))
+        await until(lambda: servers(stand, "db"), lambda one: one["a"][0] is Admin.MAINT)
+        assert {await session.ask() for session in sessions} == {"a", "b"}  # maintenance does not cut
+        for session in sessions:
+            session.close()
+
+
+async def test_a_burst_is_applied_as_the_newest_state(stand: Stand, backs: Origins) -> None:
+    async with applying(stand, stand.settings({"web": stand.service("web")})) as running:
+        await running.apply(web=await backs.start("a"))
+        before = len(stand.told.of(Applied))
+        for number in range(200):
+            running.put(web=await backs.start(*("a", "b", "c")[: number % 3 + 1]))
+        await running.apply(web=await backs.start("a", "b", "c"))
+        assert await answers(stand.ports["web"]) == {"a", "b", "c"}
+        assert len(stand.told.of(Applied)) - before < 20
+        assert running.applier.reloads == 0
+
+
+async def test_five_hundred_at_once(stand: Stand, backs: Origins) -> None:
+    async with applying(stand, stand.settings({"web": stand.service("web")})) as running:
+        (a,) = await backs.start("a")
+        await running.apply(web=[a])
+        many = [a, *(Instance(f"127.0.{number // 200}.{number % 200 + 1}", 9, "x", id=number) for number in range(500))]
+        await running.apply(web=many)
+        assert len(await servers(stand)) == 2
+        assert running.applier.reloads == 0
+        link = await stand.link()
+        assert sum(one.admin is Admin.READY for one in link.running.backends["web"].servers.values()) == 501
+        link.close()
+
+
+async def test_a_dead_host_name_is_left_out_and_a_good_one_is_resolved(stand: Stand, backs: Origins) -> None:
+    async with applying(stand, stand.settings({"web": stand.service("web")})) as running:
+        (a,) = await backs.start("a")
+        (b,) = await backs.start("b")
+        named = [a, replace(b, host="localhost"), replace(b, host="no-such-host.invalid", name="c")]
+        running.put(web=named)
+        await serves(running, "web", {"a", "b"})
+        await running.until(lambda: "no-such-host.invalid cannot be resolved" in stand.told.texts(), "told")
+        await running.until(lambda: f"server b_localhost:{b.port} 127.0.0.1:{b.port}" in stand.file(), "the file")
+        assert running.applier.reloads == 0
+
+
+# -- reloads
+
+
+async def test_a_fixed_table_needs_a_reload_and_their_rate_is_limited(stand: Stand, backs: Origins) -> None:
+    service = stand.service("web", ("mode http", "balance static-rr"))
+    async with applying(stand, stand.settings({"web": service}, restart_interval=1.0)) as running:
+        await running.apply(web=await backs.start("a"))
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        await running.apply(web=await backs.start("a", "b"))
+        assert loop.time() - begun < 0.9  # the first is made at once
+        for name in "cdefg":
+            running.put(web=await backs.start("a", "b", name))
+            await asyncio.sleep(0.02)
+        await running.applied()
+        assert running.applier.reloads == 2
+        assert loop.time() - begun > 0.9
+        assert await answers(stand.ports["web"]) == {"a", "b", "g"}
+
+
+async def test_changes_during_reloads_are_not_lost(stand: Stand, backs: Origins) -> None:
+    services = {"web": stand.service("web"), "fixed": stand.service("fixed", ("mode http", "balance static-rr"))}
+    async with applying(stand, stand.settings(services, restart_interval=0.0)) as running:
+        await running.apply(web=await backs.start("a"), fixed=await backs.start("a"))
+        names = ["a"]
+        for number in range(60):
+            names = [*(f"o{one}" for one in range(number % 7)), "a"]
+            running.put(web=await backs.start(*names), fixed=await backs.start("a", f"f{number % 2}"))
+            await asyncio.sleep(0.01)
+        await running.applied()
+        assert running.applier.reloads >= 3
+        assert await answers(stand.ports["web"], 30) == set(names)
+        link = await stand.link()
+        ready = {name for name, one in link.running.backends["web"].servers.items() if one.admin is Admin.READY}
+        assert {name.split("_")[0] for name in ready} == set(names)
+        link.close()
+
+
+async def test_reloads_lose_no_new_connection(stand: Stand, backs: Origins) -> None:
+    services = {"web": stand.service("web"), "fixed": stand.service("fixed", ("mode http", "balance static-rr"))}
+    async with applying(stand, stand.settings(services, restart_interval=0.0)) as running:
+        await running.apply(web=await backs.start("a", "b"), fixed=await backs.start("a"))
+        async with Load(stand.ports["web"]) as load:
+            for number in range(10):
+                await running.apply(fixed=await backs.start("a", f"f{number}"))
+                await load.more(20)
+        assert running.applier.reloads == 10
+        assert (load.bad, load.good > 200) == (0, True)
+
+
+async def test_a_cookie_is_a_reload_where_it_cannot_be_added(stand: Stand, backs: Origins, old: bool) -> None:
+    service = stand.service("web", (*HTTP, "cookie SRV insert indirect nocache"))
+    async with applying(stand, stand.settings({"web": service})) as running:
+        await running.apply(web=await backs.start("a"))
+        await running.apply(web=await backs.start("a", "b"))
+        assert running.applier.reloads == (1 if old else 0)
+        assert await answers(stand.ports["web"]) == {"a", "b"}
+
+
+async def test_a_server_that_haproxy_does_not_take_is_left_out_by_name(stand: Stand, backs: Origins) -> None:
+    async with applying(stand, stand.settings({"web": stand.service("web")})) as running:
+        await running.apply(web=await backs.start("a"))
+        bad = await backs.start("bad", haproxy_server_options="nonsense here")
+        await running.apply(web=[*await backs.start("a", "b"), *bad])
+        assert await answers(stand.ports["web"]) == {"a", "b"}
+        (told,) = stand.told.of(ServerRefused)
+        assert "nonsense" in str(told)
+        await running.apply(web=[*await backs.start("a", "b", "c"), *bad])
+        await running.until(lambda: "server c_" in stand.file(), "the file follows")
+        assert "nonsense" not in stand.file()
+        assert running.applier.reloads <= 1
+        await running.apply(web=await backs.start("a", "bad"))
+        assert await answers(stand.ports["web"]) == {"a", "bad"}
+
+
+async def test_it_starts_without_a_server_that_haproxy_does_not_take(stand: Stand, backs: Origins) -> None:
+    async with applying(stand, stand.settings({"web": stand.service("web")})) as running:
+        bad = await backs.start("bad", haproxy_server_options="nonsense here")
+        await running.apply(web=[*await backs.start("a"), *bad])
+        assert await answers(stand.ports["web"]) == {"a"}
+
+
+async def test_a_refused_structure_leaves_the_old_one_and_its_servers_are_kept_up(stand: Stand, backs: Origins) -> None:
+    services = {"web": stand.service("web")}
+    async with applying(stand, stand.settings(services), leave=True) as running:
+        await running.apply(web=await backs.start("a"))
+    before = stand.file()
+    wrong = stand.settings(services, extra_sections={"backend other": ["frobnicate 7"]})
+    async with applying(stand, wrong) as running:
+        running.put(web=await backs.start("a"))
+        await running.until(lambda: bool(stand.told.of(CandidateRefused)), "refused")
+        assert "unknown keyword 'frobnicate'" in str(stand.told.of(CandidateRefused)[0])
+        running.put(web=await backs.start("a", "b"))
+        await serves(running, "web", {"a", "b"})
+        assert stand.file().count("frobnicate") == 0
+        await running.until(lambda: "server b_" in stand.file(), "the file follows")
+        assert [line for line in stand.file().splitlines() if "server b_" not in line] == before.splitlines()
+        assert not running.applier.ready
+        assert running.applier.reloads == 0
+
+
+async def test_a_refused_first_configuration_is_told_and_not_served(stand: Stand, backs: Origins) -> None:
+    wrong = stand.settings({"web": stand.service("web")}, extra_sections={"backend other": ["frobnicate 7"]})
+    async with applying(stand, wrong) as running:
+        running.put(web=await backs.start("a"))
+        await running.until(lambda: bool(stand.told.of(CandidateRefused)), "refused")
+        assert stand.masters() == []
+        assert any("frobnicate" in line for line in running.applier.trouble)
+        assert not stand.place.config.exists()
+
+
+async def test_the_last_good_file_serves_when_the_new_one_is_refused_at_a_start(stand: Stand, backs: Origins) -> None:
+    services = {"web": stand.service("web")}
+    async with applying(stand, stand.settings(services)) as running:
+        await running.apply(web=await backs.start("a"))
+    wrong = stand.settings(services, extra_sections={"backend other": ["frobnicate 7"]})
+    async with applying(stand, wrong) as running:
+        running.put(web=await backs.start("a", "b"))
+        await serves(running, "web", {"a", "b"})
+
+
+# -- HAProxy ends, or somebody else touches it
+
+
+@pytest.mark.parametrize("victim", ["master", "worker"])
+async def test_a_haproxy_that_is_killed_is_started_again(stand: Stand, backs: Origins, victim: str) -> None:
+    async with applying(stand, stand.settings({"web": stand.service("web")})) as running:
+        await running.apply(web=await backs.start("a"))
+        await running.apply(web=await backs.start("a", "b"))
+        for _ in range(3):
+            tree = await master.processes(stand.place.master_socket, 5)
+            count = len(stand.told.of(HaproxyEnded))
+            os.kill(tree.master if victim == "master" else tree.workers[0], signal.SIGKILL)
+            await running.until(lambda c=count: len(stand.told.of(HaproxyEnded)) > c, "its end is noticed")
+            await running.applied()
+            assert await answers(stand.ports["web"]) == {"a", "b"}
+            assert len(stand.masters()) == 1
+        await running.apply(web=await backs.start("b", "c"))
+        assert await answers(stand.ports["web"]) == {"b", "c"}
+
+
+async def test_a_haproxy_that_dies_in_a_reload_is_started_again(stand: Stand, backs: Origins) -> None:
+    service = stand.service("web", ("mode http", "balance static-rr"))
+    async with applying(stand, stand.settings({"web": service}, restart_interval=0.0)) as running:
+        await running.apply(web=await backs.start("a"))
+        for number in range(5):
+            tree = await master.processes(stand.place.master_socket, 5)
+            running.put(web=await backs.start("a", f"o{number}"))
+            await asyncio.sleep(0.012 * number)
+            os.kill(tree.master, signal.SIGKILL)
+            await running.until(lambda n=number: len(stand.told.of(HaproxyEnded)) > n, "its end is noticed")
+            await running.applied()
+            assert await answers(stand.ports["web"]) == {"a", f"o{number}"}
+            assert len(stand.masters()) == 1
+
+
+async def test_a_reload_by_somebody_else_is_noticed_after_the_next_change(stand: Stand, backs: Origins) -> None:
+    async with applying(stand, stand.settings({"web": stand.service("web")})) as running:
+        await running.apply(web=await backs.start("a"))
+        await running.apply(web=await backs.start("a", "b"))
+        assert (await master.reload(stand.place.master_socket, 5)).accepted
+        running.put(web=await backs.start("c"))
+        await serves(running, "web", {"c"})
+        assert len(stand.masters()) == 1
+
+
+async def test_what_is_changed_by_hand_is_put_right(
+    stand: Stand, backs: Origins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dockstack.synapse.haproxy.seat.AUDIT", 0.2)
+    async with applying(stand, stand.settings({"web": stand.service("web")})) as running:
+        await running.apply(web=await backs.start("a", "b", "c"))
+        link = await stand.link()
+        names = {name.split("_")[0]: name for name in link.running.backends["web"].servers}
+        await link.ask(
+            [
+                f"set server web/{names['a']} state maint",
+                f"set server web/{names['b']} weight 77",
+                "add server web/alien 127.0.0.1:9 id 999",
+                "enable server web/alien",
+            ]
+        )
+        link.close()
+        wanted = {"a": (Admin.READY, 1), "b": (Admin.READY, 1), "c": (Admin.READY, 1)}
+        await until(
+            lambda: servers(stand),
+            lambda now: {name: one for name, one in now.items() if one[0] is Admin.READY} == wanted,
+        )
+        assert running.applier.repaired >= 3
+        assert stand.told.of(Repaired)
+        assert running.applier.reloads == 0
+
+
+@pytest.mark.parametrize("first", ["worker", "file"])
+async def test_a_file_that_is_edited_by_hand_and_loaded_is_put_right(stand: Stand, backs: Origins, first: str) -> None:
+    async with applying(stand, stand.settings({"web": stand.service("web")})) as running:
+        await running.apply(web=await backs.start("a", "b"))
+        await running.until(stand.place.config.exists, "the file")
+        before = stand.file()
+        stand.place.config.write_text(before.replace("balance roundrobin", "balance leastconn\n\thttp-request deny"))
+        assert (await master.reload(stand.place.master_socket, 5)).accepted
+        await serves(running, "web", {""})
+        if first == "worker":
+            running.applier._seats[0].audit_soon()
+        else:
+            running.applier._inspect_at = 0.0
+        running.applier._wake.set()
+        await serves(running, "web", {"a", "b"})
+        await running.until(lambda: stand.file() == before, "the file is as before")
+        assert running.applier.reloads == 1
+
+
+async def test_a_lost_connection_is_made_again_without_any_change(stand: Stand, backs: Origins) -> None:
+    async with applying(stand, stand.settings({"web": stand.service("web")})) as running:
+        await running.apply(web=await backs.start("a"))
+        seat: Seat = running.applier._seats[0]
+        assert seat.link is not None
+        seat.link.close()
+        await running.apply(web=await backs.start("a", "b"))
+        assert await answers(stand.ports["web"]) == {"a", "b"}
+        assert running.applier.reloads == 0
+
+
+# -- adoption
+
+
+async def test_a_running_haproxy_is_adopted_as_it_is(stand: Stand, backs: Origins) -> None:
+    settings = stand.settings({"web": stand.service("web")})
+    async with applying(stand, settings, leave=True) as running:
+        await running.apply(web=await backs.start("a", "b"))
+        await running.apply(web=await backs.start("b", "c"))
+        await running.until(lambda: "server c_" in stand.file(), "the file follows")
+    before = await master.processes(stand.place.master_socket, 5)
+    async with Load(stand.ports["web"]) as load:
+        async with applying(stand, settings, leave=True) as running:
+            await running.apply(web=await backs.start("b", "c"))
+            await load.more(100)
+            assert await answers(stand.ports["web"]) == {"b", "c"}
+            assert await master.processes(stand.place.master_socket, 5) == before
+        async with applying(stand, settings) as running:
+            await running.apply(web=await backs.start("c", "d"))
+            await load.more(100)
+            assert await answers(stand.ports["web"]) == {"c", "d"}
+            assert running.applier.reloads == 0
+            assert (await master.processes(stand.place.master_socket, 5)).master == before.master
+            await load.__aexit__()
+        assert load.bad == 0
+
+
+async def test_an_adopted_haproxy_with_another_structure_is_reloaded_once(stand: Stand, backs: Origins) -> None:
+    services = {"web": stand.service("web")}
+    async with applying(stand, stand.settings(services), leave=True) as running:
+        await running.apply(web=await backs.start("a"))
+    before = stand.masters()
+    services["more"] = stand.service("more")
+    async with applying(stand, stand.settings(services)) as running:
+        await running.apply(web=await backs.start("a"), more=await backs.start("b"))
+        assert await answers(stand.ports["more"]) == {"b"}
+        assert await answers(stand.ports["web"]) == {"a"}
+        assert running.applier.reloads == 1
+        assert stand.masters() == before
+
+
+async def test_a_file_ahead_of_the_process_means_a_reload(stand: Stand, backs: Origins) -> None:
+    services = {"web": stand.service("web")}
+    async with applying(stand, stand.settings(services), leave=True) as running:
+        await running.apply(web=await backs.start("a"))
+    services["more"] = stand.service("more")
+    other = Stand(stand.directory / "elsewhere", stand.binary, stand.ports)
+    other.directory.mkdir()
+    async with applying(other, other.settings(services), leave=True) as running:
+        running.put(web=await backs.start("a"), more=await backs.start("b"))
+        await running.until(other.place.config.exists, "the file")
+        text = other.file().replace(str(other.directory), str(stand.directory))
+    await process.end(process.ours(other.place.master_socket), gently=False)
+    stand.place.config.write_text(text)  # killed between the writing and the reload
+    async with applying(stand, stand.settings(services)) as running:
+        await running.apply(web=await backs.start("a"), more=await backs.start("b"))
+        assert await answers(stand.ports["more"]) == {"b"}
+        assert running.applier.reloads == 1
+
+
+async def test_servers_that_are_in_no_file_are_put_right(stand: Stand, backs: Origins) -> None:
+    settings = stand.settings({"web": stand.service("web")})
+    async with applying(stand, settings, leave=True) as running:
+        await running.apply(web=await backs.start("a"))
+        await running.until(lambda: "server a_" in stand.file(), "the file follows")
+        early = stand.file()
+        await running.apply(web=await backs.start("a", "b"))
+        await running.until(lambda: "server b_" in stand.file(), "the file follows")
+    stand.place.config.write_text(early)  # killed between the command and the writing
+    async with applying(stand, settings) as running:
+        await running.apply(web=await backs.start("a", "b"))
+        assert await answers(stand.ports["web"]) == {"a", "b"}
+        await running.until(lambda: "server b_" in stand.file(), "the file follows")
+        link = await stand.link()
+        assert len(link.running.backends["web"].servers) == 2
+        link.close()
+
+
+async def test_ids_of_running_servers_are_kept(stand: Stand, backs: Origins) -> None:
+    settings = stand.settings({"web": stand.service("web")})
+    async with applying(stand, settings, leave=True) as running:
+        await running.apply(web=await backs.start("a", id=5))
+        await running.until(lambda: " id 5" in stand.file(), "the file follows")
+    async with applying(stand, settings) as running:
+        await running.apply(web=[*await backs.start("a", id=9), *await backs.start("b", id=5)])
+        link = await stand.link()
+        ids = {name.split("_")[0]: one.server.id for name, one in link.running.backends["web"].servers.items()}
+        link.close()
+        assert ids["a"] == 5
+        assert ids["b"] not in (5, None)
+        assert running.applier.reloads == 0
+
+
+# -- modes
+
+
+async def test_a_daemon_line_is_overruled(stand: Stand, backs: Origins) -> None:
+    settings = stand.settings({"web": stand.service("web")}, **{"global": ["daemon"]})
+    async with applying(stand, settings) as running:
+        await running.apply(web=await backs.start("a"))
+        await running.apply(web=await backs.start("b"))
+        assert await answers(stand.ports["web"]) == {"b"}
+        assert len(stand.masters()) == 1
+        assert "\tdaemon\n" in stand.file()
+    assert stand.masters() == []
+
+
+async def test_without_commands_every_change_is_a_reload(stand: Stand, backs: Origins) -> None:
+    settings = stand.settings({"web": stand.service("web")}, do_socket=False, restart_interval=0.0)
+    async with applying(stand, settings) as running:
+        await running.apply(web=await backs.start("a"))
+        await running.apply(web=await backs.start("a", "b"))
+        await running.apply(web=await backs.start("b"))
+        assert await answers(stand.ports["web"]) == {"b"}
+        assert running.applier.reloads == 2
+
+
+async def test_the_file_alone_needs_no_haproxy(tmp_path: Path, backs: Origins) -> None:
+    stand = Stand(tmp_path, tmp_path / "no-haproxy")
+    settings = stand.settings({"web": stand.service("web")}, do_reloads=False, do_socket=False)
+    async with applying(stand, settings) as running:
+        await running.apply(web=await backs.start("a"))
+        assert "server a_" in stand.file()
+        assert "DOCKSTACK_MARK" not in stand.file()
+        assert "stats socket" not in stand.file()
+        running.put(web=await backs.start("b"))
+        await running.until(lambda: "server b_" in stand.file(), "the file follows")
+
+
+async def test_without_reloads_the_file_has_what_is_wanted_and_the_need_is_told(stand: Stand, backs: Origins) -> None:
+    service = stand.service("web", ("mode http", "balance static-rr"))
+    async with applying(stand, stand.settings({"web": service}, do_reloads=False)) as running:
+        running.put(web=await backs.start("a"))
+        await serves(running, "web", {"a"})
+        running.put(web=await backs.start("a", "b"))
+        await running.until(lambda: "server b_" in stand.file(), "the file follows")
+        await running.until(lambda: "must be reloaded by hand" in stand.told.texts(), "told")
+        assert running.applier.reloads == 0
+        assert (await master.reload(stand.place.master_socket, 5)).accepted
+        assert await answers(stand.ports["web"]) == {"a", "b"}
+
+
+async def test_a_haproxy_of_somebody_else(stand: Stand, backs: Origins, tmp_path: Path) -> None:
+    """Reloaded by the user's command, never started by us otherwise and never ended."""
+    socket, pid = tmp_path / "theirs.sock", tmp_path / "theirs.pid"
+    command = f"{stand.binary} -D -p {pid} -f {stand.place.config} -sf $(cat {pid} 2>/dev/null)"
+    settings = stand.settings(
+        {"web": stand.service("web"), "fixed": stand.service("fixed", ("mode http", "balance static-rr"))},
+        **{"global": [f"stats socket {socket} level admin"]},
+        reload_command=command,
+        socket_file_path=[str(socket)],
+        config_file_path=str(stand.place.config),
+        restart_interval=0.0,
+    )
+    try:
+        async with applying(stand, settings) as running:
+            await running.apply(web=await backs.start("a"), fixed=await backs.start("a"))
+            assert running.applier.reloads == 1
+            await running.apply(web=await backs.start("a", "b"))
+            assert await answers(stand.ports["web"]) == {"a", "b"}
+            assert running.applier.reloads == 1
+            await running.apply(fixed=await backs.start("c"))
+            assert await answers(stand.ports["fixed"]) == {"c"}
+            assert running.applier.reloads == 2
+        assert await answers(stand.ports["web"]) == {"a", "b"}
+        async with applying(stand, settings) as running:
+            await running.apply(web=await backs.start("b"), fixed=await backs.start("c"))
+            assert await answers(stand.ports["web"]) == {"b"}
+            assert running.applier.reloads == 0
+    finally:
+        await process.end([int(one) for one in pid.read_text().split()], gently=False)
+
+
+async def test_all_sockets_get_the_commands(stand: Stand, backs: Origins, tmp_path: Path) -> None:
+    first, second = tmp_path / "1.sock", tmp_path / "2.sock"
+    mine = stand.settings({"web": stand.service("web")}, **{"global": [f"stats socket {first} level admin"]})
+    theirs = Stand(tmp_path / "other", stand.binary)
+    theirs.directory.mkdir()
+    async with cleared(theirs), applying(stand, mine) as one:
+        await one.apply(web=await backs.start("a"))
+        other = theirs.settings({"web": theirs.service("web")}, **{"global": [f"stats socket {second} level admin"]})
+        async with applying(theirs, other) as two:
+            await two.apply(web=await backs.start("a"))
+            follower = Stand(tmp_path / "follower", stand.binary, stand.ports)
+            follower.directory.mkdir()
+            settings = follower.settings(
+                {"web": follower.service("web")},
+                reload_command="false",
+                socket_file_path=[str(first), str(second)],
+                restart_interval=60.0,
+            )
+            async with applying(follower, settings) as both:
+                both.put(web=await backs.start("a", "b"))
+                await until(lambda: answers(stand.ports["web"]), lambda found: found == {"a", "b"})
+                await until(lambda: answers(theirs.ports["web"]), lambda found: found == {"a", "b"})
+
+
+async def test_an_end_is_quick_and_leaves_no_process(stand: Stand, backs: Origins) -> None:
+    loop = asyncio.get_running_loop()
+    async with applying(stand, stand.settings({"db": stand.service("db", TCP)})) as running:
+        await running.apply(db=await backs.start("a"))
+        _, writer = await asyncio.open_connection("127.0.0.1", stand.ports["db"])
+        begun = loop.time()
+    assert loop.time() - begun < 3
+    assert process.ours(stand.place.master_socket) == ()
+    writer.close()

@@ -13,7 +13,7 @@ from tests.servers.missing import missing
 from tests.servers.ports import accepts, free_port
 from tests.servers.program import Program
 
-PACKAGES = "mariadb-server"
+PACKAGES = "mariadb-server-core mariadb-client-core"
 
 
 def _tool(*names: str) -> str:

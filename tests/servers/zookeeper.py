@@ -15,7 +15,7 @@ from tests.servers.missing import missing
 from tests.servers.ports import free_port
 from tests.servers.program import Program
 
-PACKAGES = "zookeeper default-jre-headless"
+PACKAGES = "libzookeeper-java default-jre-headless"
 # What Debian's package installs; ZOOKEEPER_CLASSPATH names the jars of another installation (`/opt/zookeeper/lib/*`).
 _DEBIAN_JARS = ("/usr/share/java/zookeeper.jar", "/usr/share/java/slf4j-simple.jar")
 

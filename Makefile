@@ -1,0 +1,50 @@
+# Each target works from a fresh clone and says what it installs. ARGS goes to the program: make test ARGS=tests/nerve
+BIN := .venv/bin
+MAKEFLAGS += --no-print-directory
+
+.PHONY: help demo test check fmt lock bench bench-convergence clean runtime dev servers
+
+help:
+	@echo "make demo                see it work, a quarter of a minute (ARGS=--stay keeps it running)"
+	@echo "make test                everything that is checked, against real servers (ARGS=tests/nerve: some of it)"
+	@echo "make check               format, lint, types, import contracts, long modules"
+	@echo "make fmt                 format the code"
+	@echo "make bench               all benchmarks; make bench-convergence: how long clients wait for a change"
+	@echo "make lock                write the lock files anew (ARGS=--upgrade: with newer versions)"
+	@echo "make clean               remove .venv and all caches"
+
+demo: runtime
+	@$(BIN)/dockstack demo $(ARGS)
+
+test: dev servers
+	@start=$$(date +%s); $(MAKE) check && $(BIN)/pytest $(ARGS); status=$$?; \
+	echo "make test: $$(($$(date +%s) - start)) s"; exit $$status
+
+check: dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy src tests
+	$(BIN)/lint-imports
+	$(BIN)/python scripts/long_modules.py
+
+fmt: dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: bench-convergence
+
+bench-convergence: dev servers
+	@$(BIN)/python -m bench.convergence $(ARGS)
+
+lock:
+	@sh scripts/lock.sh $(ARGS)
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	find src tests bench scripts -name __pycache__ -prune -exec rm -rf {} +
+
+runtime dev:
+	@sh scripts/venv.sh $@
+
+servers:
+	@sh scripts/servers.sh

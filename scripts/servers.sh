@@ -1,0 +1,39 @@
+#!/bin/sh
+# The real servers that the tests start for themselves: installs by apt what is not here. With CI=true a server that
+# cannot be installed is an error; else its tests are skipped by name.
+set -eu
+cd "$(dirname "$0")/.."
+# An ordinary user's PATH has no sbin, where Debian puts servers.
+PATH=$PATH:/usr/sbin:/usr/local/sbin
+
+needed() {
+    command -v java >/dev/null || echo default-jre-headless
+    [ -n "${ZOOKEEPER_CLASSPATH:-}" ] || [ -e /usr/share/java/zookeeper.jar ] || echo libzookeeper-java
+    command -v haproxy >/dev/null || echo haproxy
+    # The -core packages hold the programs without the service.
+    { command -v mariadbd && command -v mariadb-install-db; } >/dev/null || echo mariadb-server-core
+    command -v mariadb >/dev/null || echo mariadb-client-core
+}
+
+packages=$(needed | tr '\n' ' ')
+[ -n "$packages" ] || exit 0
+
+echo "Installing by apt: $packages(servers that the tests run against; no service is started)"
+status=0
+# shellcheck disable=SC2086  # a list of words
+sh scripts/apt-install.sh $packages || status=$?
+packages=$(needed | tr '\n' ' ')
+[ -n "$packages" ] || exit 0
+
+cat >&2 <<TEXT
+The tests want these programs. Missing here, by Debian's package names: $packages
+    Java 11 or newer (java on PATH)
+    ZooKeeper 3.6 or newer: ZOOKEEPER_CLASSPATH='/where/it/is/lib/*'
+    HAProxy 2.6 or newer (haproxy on PATH)
+    MariaDB 10.6 or newer: mariadbd, mariadb-install-db and the client mariadb on PATH
+TEXT
+if [ "${CI:-}" = true ]; then
+    echo "ERROR: CI=true, and a missing server is a failure there (apt-install.sh ended with status $status)" >&2
+    exit 1
+fi
+echo "Going on: the tests that need them are skipped by name." >&2

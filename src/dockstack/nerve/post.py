@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 from dockstack.events import Emit
 from dockstack.nerve.events import Down, Up
-from dockstack.nerve.report import Reported, keep
+from dockstack.nerve.report import Reported, keep, place
 from dockstack.nerve.service import Round, Service, watch
 from dockstack.registry import Announcer, Locator, Registration
 from dockstack.runtime.latest import Latest
@@ -59,6 +59,7 @@ class Post:
         for task in (*self._watchers.values(), self._successor, self._keeper):
             if task is not None:
                 task.cancel()
+        self._watchers.clear()
         if self._elsewhere is not None and self._elsewhere is not spared:
             self._elsewhere.end(spared)
         return self._keeper
@@ -85,23 +86,15 @@ class Post:
         return now - self._checked if now - self._checked > patience else None
 
     def __str__(self) -> str:
-        reported = self._reports.peek()
-        match self._round:
-            case None:
-                return "not known yet"
-            case Round(up=True) if reported is None:
-                return "up, not registered yet"
-            case Round(up=True):
-                where = f"registered as {reported.lease.node}" if reported and reported.lease else "not registered"
-            case Round(failure=failure):
-                why = f": {failure.check}: {failure.reason}" if failure else ""
-                where = (
-                    f"still registered as {reported.lease.node}" if reported and reported.lease else "not registered"
-                )
-                where = f"{where}{why}"
+        if self._round is None:
+            return "not known yet"
+        reported = self._reports.peek() or Reported(None)
         state = "up" if self._round.up else "down"
-        error = f" ({reported.error})" if reported and reported.error else ""
-        return f"{state}, {where}{error}"
+        registered = f"registered as {place(reported.lease)}" if reported.lease else "not registered"
+        failure = self._round.failure
+        reasons = [f"{failure.check}: {failure.reason}"] if failure and not self._round.up else []
+        reasons += [reported.error] if reported.error else []
+        return ", ".join((state, registered, *reasons))
 
     def _watch(self, service: Service, first: float) -> None:
         for form in [form for form in self._watchers if form != self._form]:
@@ -113,12 +106,12 @@ class Post:
             name=f"watch {service.name}",
         )
 
-    def _told(self, form: int, service: Service, now: Round) -> None:
-        if form < self._form:
-            return
+    def _told(self, form: int, service: Service, now: Round) -> bool:
+        if form not in self._watchers:
+            return False
         self._checked = asyncio.get_running_loop().time()
         if now.up is None:
-            return
+            return True
         for old in [old for old in self._watchers if old < form]:
             self._watchers.pop(old).cancel()
         self._form = form
@@ -131,6 +124,7 @@ class Post:
         wish = service.registration if now.up else None
         if before is None or wish != self._wishes.peek():
             self._wishes.put(wish)
+        return True
 
     async def _keep(self, after: asyncio.Task[None] | None) -> None:
         if after is not None:

@@ -30,6 +30,11 @@ class Reported:
     error: str | None = None
 
 
+def place(lease: Lease) -> str:
+    """The node's path, for people."""
+    return f"{lease.registration.path.rstrip('/')}/{lease.node}"
+
+
 async def keep(
     name: str,
     wishes: Latest[Registration | None],
@@ -84,7 +89,7 @@ class _Keeper:
                 continue
             self._written = None
             if self._lease is not None and not self._announcer.holds(self._lease):
-                self._emit(Lost(self._name, self._lease.node))
+                self._emit(Lost(self._name, place(self._lease)))
                 self._lease = None
                 self._reports.put(Reported(None))
                 # At once the first time; but whoever deletes it over and over is not answered in a busy loop.
@@ -137,7 +142,7 @@ class _Keeper:
         self._lease = await self._announcer.put(registration)
         self._written, self._unsure = registration, None
         if self._lease != before:
-            self._emit(Registered(self._name, self._lease.node))
+            self._emit(Registered(self._name, place(self._lease)))
 
     async def _remove(self) -> None:
         if self._unsure is not None:  # only a put tells which node it is
@@ -145,7 +150,7 @@ class _Keeper:
             self._unsure = None
         if self._lease is not None:
             await self._announcer.remove(self._lease)
-            self._emit(Withdrawn(self._name, self._lease.node))
+            self._emit(Withdrawn(self._name, place(self._lease)))
         self._lease = self._written = None
 
     async def _changed(self, version: int, refresh: float | None) -> bool:

@@ -107,9 +107,10 @@ def _warnings(name: str, service: NerveService) -> tuple[str, ...]:
     )
 
 
-async def watch(service: Service, first: float, tell: Callable[[Round], None], emit: Emit) -> None:
+async def watch(service: Service, first: float, tell: Callable[[Round], bool], emit: Emit) -> None:
     """Checks the service each `check_interval` seconds, after `first` seconds for the first time; tells each round.
 
+    Ends when `tell` answers that nobody listens any more: a check of somebody else's may swallow its cancellation.
     Ends at once, after telling that the service is up, when there is nothing to check.
     """
     if service.settings.check_mocked or not service.probes:
@@ -123,4 +124,5 @@ async def watch(service: Service, first: float, tell: Callable[[Round], None], e
             if outcome.bug and outcome.check not in broken:
                 broken.add(outcome.check)
                 emit(Broken(service.name, outcome.check, outcome.bug))
-        tell(Round(all_up(histories), outcomes))
+        if not tell(Round(all_up(histories), outcomes)):
+            return

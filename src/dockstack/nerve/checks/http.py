@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from dockstack.model import Address
 from dockstack.nerve.checks import Check, Unhealthy
@@ -13,12 +14,13 @@ if TYPE_CHECKING:
     from aiohttp import ClientResponse
 
 _LONGEST_BODY = 1 << 20  # bytes that are searched for `expect`
+_AS_WRITTEN = bytes(range(0x21, 0x7F)).decode()  # what stands in a URI as the user has written it; the rest is quoted
 
 
 def build(settings: HttpCheck, target: Address) -> Check:
     """The check with its TLS context; raises OSError when `ca_file` cannot be read."""
     context = _tls(settings) if settings.ssl else None
-    path = settings.uri if settings.uri.startswith("/") else f"/{settings.uri}"
+    path = quote(settings.uri if settings.uri.startswith("/") else f"/{settings.uri}", safe=_AS_WRITTEN)
 
     async def check(target: Address) -> None:
         await get(settings, target, path, context)
@@ -47,9 +49,7 @@ async def get(settings: HttpCheck, target: Address, path: str, context: ssl.SSLC
     host = f"[{target.host}]" if ":" in target.host else target.host
     url = URL(f"{'https' if context else 'http'}://{host}:{target.port}{path}", encoded=True)
     # A session for each request: a connection that is kept would hide that no new one can be made.
-    connector = aiohttp.TCPConnector(
-        force_close=True, use_dns_cache=False, ssl=context or False, ssl_shutdown_timeout=0
-    )
+    connector = aiohttp.TCPConnector(force_close=True, use_dns_cache=False, ssl=context or False)
     timeout = aiohttp.ClientTimeout(
         total=None,
         sock_connect=settings.open_timeout + (settings.ssl_timeout if context else 0),

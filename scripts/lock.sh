@@ -8,7 +8,7 @@ tools=$(mktemp -d)
 trap 'rm -rf "$tools"' EXIT
 echo "Installing into a temporary directory: uv (writes the lock files)"
 .venv/bin/python -m venv "$tools"
-"$tools/bin/python" -m pip install --quiet --disable-pip-version-check 'uv==0.13.9'
+"$tools/bin/python" -m pip install --quiet --disable-pip-version-check --quiet 'uv==0.13.9'
 
 compile() {
     out=$1

@@ -74,7 +74,7 @@ case "$have" in
         echo "Installing into .venv: up to $(count requirements.lock requirements-build.lock) packages of requirements.lock and requirements-build.lock (to run DockStack)"
         set -- -r requirements.lock -r requirements-build.lock
     fi
-    pip install --quiet --require-hashes "$@" ||
+    pip install --quiet --quiet --require-hashes "$@" ||
         fail "pip could not install the locked packages (is a package index reachable? pip's message is above)"
     rm -f .venv/.project
     echo "$key $level" >.venv/.locked
@@ -84,7 +84,7 @@ esac
 # The package itself, linked to src/; again when its commands or its metadata changed.
 project=$(sha256sum <pyproject.toml)
 if [ "$project" != "$(cat .venv/.project 2>/dev/null)" ]; then
-    pip install --quiet --no-index --no-deps --no-build-isolation --editable . ||
+    pip install --quiet --quiet --no-index --no-deps --no-build-isolation --editable . ||
         fail "pip could not link src/dockstack into .venv (pip's message is above)"
     echo "$project" >.venv/.project
 fi

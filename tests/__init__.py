@@ -1,1 +1,1 @@
-"""Mirrors src one to one; `contract`, `golden` and `e2e` run whole programs, `servers` are the real ones they run against."""
+"""Mirrors src one to one; `contract`, `golden` and `e2e` run whole programs, `servers` are what they run against."""

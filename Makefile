@@ -23,8 +23,8 @@ test: dev servers
 check: dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy src tests
-	$(BIN)/lint-imports
+	$(BIN)/mypy src tests bench scripts
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/python scripts/long_modules.py
 
 fmt: dev

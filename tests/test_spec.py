@@ -157,6 +157,14 @@ def test_what_a_file_of_nerve_would_hold() -> None:
     }
 
 
+def test_the_command_line_wins_over_its_template() -> None:
+    locator, _ = parse_url("file:///r")
+    one = spec.parse_nerve("a:tcp:80:/x")
+    found = spec.nerve_service(one, {"host": "t", "port": 1, "file_path": "/t", "weight": 5}, "h", locator, "/x")
+    assert (found["host"], found["port"], found["file_path"], found["weight"]) == ("h", 80, "/x", 5)
+    assert spec.synapse_service({"discovery": {"method": "base"}}, locator, "/x")["discovery"]["path"] == "/x"
+
+
 def test_what_a_file_of_synapse_would_hold() -> None:
     locator, _ = parse_url("zk://u:p@h/nerve")
     assert spec.synapse_service({"haproxy": {"port": 1}}, locator, "/x") == {

@@ -121,6 +121,7 @@ def write(path: Path, data: dict[str, Any]) -> None:
 
 def test_a_template_of_the_users_comes_first(tmp_path: Path) -> None:
     write(tmp_path / "nerve" / "http.yaml", {"check_interval": 7})
+    write(tmp_path / "http.yaml", {"check_interval": 8})
     write(tmp_path / "grpc.json", {"check_interval": 9})
     given = Given(discovery=URL, services=("a:http:80:/a", "b:grpc:81:/b", "c:tcp:82:/c"), templates=(tmp_path,))
     services = nerve(given, None, {"SERVICE_HOST": "h"}).settings.services

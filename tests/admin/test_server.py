@@ -59,6 +59,21 @@ async def test_one_who_accepts_and_never_answers_is_given_up(tmp_path: Path) -> 
     server.close()
 
 
+async def test_one_who_answers_a_byte_at_a_time_is_given_up(tmp_path: Path) -> None:
+    path = tmp_path / "nerve.sock"
+
+    async def drip(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(200):
+            writer.write(b"H")
+            await asyncio.sleep(0.05)
+
+    server = await asyncio.start_unix_server(drip, str(path))
+    with pytest.raises(NoAnswer, match="timed out"):
+        async with asyncio.timeout(5):
+            await asyncio.to_thread(ask, path, "health", 0.3)
+    server.close()
+
+
 async def test_an_answer_cut_in_the_middle_is_no_answer(tmp_path: Path) -> None:
     path = tmp_path / "nerve.sock"
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dockstack.documents import Document, parse
-from dockstack.errors import ConfigurationError
+from dockstack.errors import ConfigurationError, Problem
 
 
 def read(text: str) -> Document:
@@ -142,6 +142,18 @@ def test_a_part_is_set_into_a_document() -> None:
     assert merged.where(("services", "b", "host")) == "b.yaml:2: services.b.host"
     assert whole.data["services"]["b"] == {"port": 2}
     assert read("").with_part(("services", "b"), part).data == {"services": {"b": {"port": 3, "host": "x"}}}
+
+
+def test_a_problem_is_given_the_place_of_what_it_names() -> None:
+    document = read("services:\n  a.b:\n    checks:\n    - type: tcp\n")
+    for name, place in {
+        "services.a.b.checks[0]": "n.yaml:4: ",
+        "services.a.b.checks[0].uri": "n.yaml:4: ",
+        "services.a.b.checks[7].uri": "n.yaml:3: ",
+        "services.a.b.port": "n.yaml:2: ",
+        "haproxy.global": "n.yaml:1: ",
+    }.items():
+        assert str(document.located(Problem(name, "no"))) == f"{place}{name}: no"
 
 
 VALUES = st.recursive(

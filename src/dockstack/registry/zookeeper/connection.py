@@ -181,9 +181,11 @@ class Connection(asyncio.Protocol):
             # This server no longer serves the session: its fate is learnt by connecting again.
             self.abort("the session has ended, or lives on another connection")
             return
-        _, opcode, future = self._pending.popleft()
+        _, opcode, future = self._pending[0]
+        value = None if answer.error or future.done() else response(opcode, answer.payload)
+        self._pending.popleft()
         if not future.done():
-            _settle(future, answer, None if answer.error else response(opcode, answer.payload))
+            _settle(future, answer, value)
 
     def _end(self, reason: str) -> None:
         if self.closed.done():

@@ -43,7 +43,7 @@ class Discovery:
     async def watch(self, path: str, decoder: Decoder) -> AsyncIterator[Snapshot]:
         """See the port."""
         followed = under(self._root, path)
-        follower = _Follower(Decoding(path, decoder), decoder)
+        follower = _Follower(path, decoder)
         self._followers.setdefault(followed, set()).add(follower)
         try:
             while True:
@@ -103,6 +103,8 @@ class Discovery:
             restarts = follower.begin()
             await self._read_all(path, follower)
             follower.stale = follower.restarts != restarts
+        if follower.hidden and not follower.nodes:
+            raise RegistryUnavailable("this user may not read any of its nodes")
         return follower.snapshot()
 
     async def _read_all(self, path: str, follower: _Follower) -> None:
@@ -113,10 +115,10 @@ class Discovery:
             names = await self._children(path, one_shot)
         except exc.NoNode:
             if not await self._made(path, one_shot):
-                follower.nodes, follower.data = {}, b""
+                follower.nodes, follower.hidden, follower.data = {}, set(), b""
                 return
             names = await self._children(path, one_shot)
-        follower.nodes = {}
+        follower.nodes, follower.hidden = {}, set()
         await self._get(path, follower, names, one_shot)
         await self._get_own(path, follower, one_shot)
 
@@ -128,14 +130,15 @@ class Discovery:
         # not absent before the server says so.
         asked = [name for name in events.keys() - changed if sequence_of(name) is None]
         for name in events.keys() - changed - set(asked):
-            follower.nodes.pop(name, None)
+            follower.drop(name)
         if listing:
             try:
                 names = await self._children(path, one_shot)
             except exc.NoNode:
                 follower.restart()
                 return
-            follower.nodes = {name: data for name, data in follower.nodes.items() if name in names}
+            for name in (follower.nodes.keys() | follower.hidden) - names:
+                follower.drop(name)
             changed |= names - follower.nodes.keys()
         await self._read(path, follower, asked, one_shot)
         await self._get(path, follower, changed - set(asked), one_shot)
@@ -157,11 +160,14 @@ class Discovery:
         await self._read(path, follower, wanted, watch)
 
     async def _read(self, path: str, follower: _Follower, names: list[str], watch: bool) -> None:
-        """Reads these children, all at once; one that is gone meanwhile is gone."""
+        """Reads these children, all at once; one that is gone meanwhile is gone, one that may not be read is named."""
         requests = [GetDataRequest(path=join(path, name), watch=watch) for name in names]
         for name, node in zip(names, await self._session.call_all(requests), strict=True):
+            follower.drop(name)
             if isinstance(node, exc.NoNode):
-                follower.nodes.pop(name, None)
+                continue
+            if isinstance(node, exc.NoAuth):
+                follower.hidden.add(name)
             elif isinstance(node, exc.ResponseError):
                 raise node
             else:
@@ -201,12 +207,14 @@ class _Follower:
     """What one reader knows of a path, and what has been told since. Only the reader changes `nodes`: an event that
     comes between a reply and its reader must not be overwritten by the reply."""
 
-    def __init__(self, decoding: Decoding, decoder: Decoder) -> None:
+    def __init__(self, path: str, decoder: Decoder) -> None:
         self.nodes: dict[str, bytes] = {}
+        self.hidden: set[str] = set()
         self.data = b""
         self.stale = True
         self.restarts = 0
-        self._decoding = decoding
+        self._path = path
+        self._decoding = Decoding(path, decoder)
         self._decoder = decoder
         self._events: dict[str, bool] = {}
         self._own = False
@@ -214,7 +222,13 @@ class _Follower:
         self._wake = asyncio.Event()
 
     def snapshot(self) -> Snapshot:
-        return self._decoding.snapshot(self.nodes, self.data)
+        problems = tuple(f"{under(self._path, name)}: this user may not read it" for name in sorted(self.hidden))
+        return self._decoding.snapshot(self.nodes, self.data, problems)
+
+    def drop(self, name: str) -> None:
+        """Nothing is known of this child any more."""
+        self.nodes.pop(name, None)
+        self.hidden.discard(name)
 
     def needs_data(self, name: str) -> bool:
         """Whether the node's data must be read: a name that carries the whole instance needs none."""

@@ -246,15 +246,17 @@ class Session:
     async def _beat(self, connection: Connection) -> None:
         interval = self._timeout / 3
         clock = asyncio.get_running_loop().time
+        ping = clock() + interval
         while not connection.closed.done():
-            await asyncio.wait({connection.closed}, timeout=interval)
+            dead = connection.heard + 2 * interval
+            await asyncio.wait({connection.closed}, timeout=max(0.0, min(ping, dead) - clock()))
             if connection.closed.done():
                 return
-            silent = clock() - connection.heard
-            if silent > 1.5 * interval:  # on the second beat, whatever the clock's grain
-                connection.abort(f"nothing was heard for {silent:.1f} s")
-                return
-            connection.ping()
+            if clock() >= connection.heard + 2 * interval:
+                connection.abort(f"nothing was heard for {clock() - connection.heard:.1f} s")
+            elif clock() >= ping:
+                connection.ping()
+                ping = clock() + interval
 
     def _fail(self, reason: str) -> None:
         self._reason = reason

@@ -68,30 +68,54 @@ def _options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 _configuration = _options(
-    click.option("-c", "--config", metavar="FILE", help="The configuration file (for synapse also a base: default)."),
+    click.option("-c", "--config", metavar="FILE", help="The configuration file; for synapse also `default`."),
     click.option("-d", "--discovery", multiple=True, metavar="URL", help="zk://H1,H2/BASE or file:///DIR; for all -s."),
-    click.option("-s", "--service", "services", multiple=True, metavar="SPEC", help="A service, see the top."),
-    click.option("-r", "--raw", "raws", multiple=True, metavar="NAME:JQ", help="A jq program on a service's settings."),
-    click.option("--templates", multiple=True, type=click.Path(path_type=Path), metavar="DIR", help="Own templates."),
-    click.option("--session-timeout", type=click.FloatRange(0.5, 600), metavar="SECONDS", help="Of -d; default 10."),
+    click.option("-s", "--service", "services", multiple=True, metavar="SPEC", help="A service, as above; repeatable."),
+    click.option(
+        "-r", "--raw", "raws", multiple=True, metavar="NAME:JQ", help="A jq program on that service; repeatable."
+    ),
+    click.option(
+        "--templates",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="Templates of your own, looked at first.",
+    ),
+    click.option(
+        "--session-timeout",
+        type=click.FloatRange(0.5, 600),
+        metavar="SECONDS",
+        help="ZooKeeper's, for all -s; default 10.",
+    ),
     click.option(
         "--unknown-keys",
         type=click.Choice(["error", "warn"]),
         envvar="DOCKSTACK_UNKNOWN_KEYS",
         default="error",
         show_default=True,
-        help="What a key that the schema does not have is.",
+        help="What a key that nobody knows is.",
     ),
 )
-_run_dir = click.option("--run-dir", type=click.Path(path_type=Path), help="Sockets, locks, generated files.")
-_state_dir = click.option("--state-dir", type=click.Path(path_type=Path), help="What is kept over a restart.")
+_run_dir = click.option(
+    "--run-dir", type=click.Path(path_type=Path), metavar="DIR", help="Sockets, locks, generated files."
+)
+_state_dir = click.option(
+    "--state-dir", type=click.Path(path_type=Path), metavar="DIR", help="What is kept over a restart."
+)
 
 
 @main.command(context_settings=_HELP)
 @_configuration
-@click.option("-i", "--instance_id", "--instance-id", help="The name to register under.")
+@click.option("-i", "--instance_id", "--instance-id", metavar="ID", help="The name to register under.")
 @click.option("-k", "--check-config", is_flag=True, help="Check the configuration and exit: 0 or 2.")
-@click.option("--drain", type=click.FloatRange(0, 3600), default=0.0, help="Seconds between withdrawal and exit.")
+@click.option(
+    "--drain",
+    type=click.FloatRange(0, 3600),
+    default=0.0,
+    show_default="0",
+    metavar="SECONDS",
+    help="Between withdrawal and exit.",
+)
 @_run_dir
 @_state_dir
 def nerve(
@@ -141,14 +165,20 @@ def nerve(
     help="Which HAProxy; default: the one on the PATH if 2.6 or newer, else the wheel's.",
 )
 @click.option(
-    "--drain", type=click.FloatRange(0, 3600), default=0.5, show_default=True, help="Seconds for open sessions."
+    "--drain",
+    type=click.FloatRange(0, 3600),
+    default=0.5,
+    show_default=True,
+    metavar="SECONDS",
+    help="For open connections, at the end.",
 )
 @click.option(
     "--startup-grace",
     type=click.FloatRange(0, 600),
     default=5.0,
     show_default=True,
-    help="Seconds to wait for the registry at start.",
+    metavar="SECONDS",
+    help="For the registry, at the start.",
 )
 @_run_dir
 @_state_dir

@@ -406,6 +406,16 @@ def test_a_name_that_haproxy_does_not_take_is_refused() -> None:
     ]
 
 
+def test_what_has_no_effect_yet_is_said() -> None:
+    effect = "is read, and has no effect in this version of DockStack"
+    assert nerve(f"instance_id: i\n{SERVICE}heartbeat_path: /h\nstatsd: {{port: 1}}\n")[1] == [
+        f"n:8: heartbeat_path: {effect}",
+        f"n:9: statsd: {effect}",
+    ]
+    text = "file_output: {output_directory: /x}\n" + HAPROXY.replace("do_socket", "state_file_path: /s, do_socket")
+    assert synapse(text)[1] == [f"s:1: file_output: {effect}", f"s:2: haproxy.state_file_path: {effect}"]
+
+
 # --- service_conf_dir --------------------------------------------------------------------------------------------
 
 

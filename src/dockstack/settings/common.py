@@ -14,12 +14,14 @@ from dockstack.documents.scalars import psych
 class Model(BaseModel):
     """A part of a settings file: frozen, and a key that it does not know is a problem.
 
-    `later` are keys that the old tools have and this version has not.
+    `later` are keys that the old tools have and this version has not; `idle` are keys that are read and have no effect
+    yet.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False)
 
     later: ClassVar[frozenset[str]] = frozenset()
+    idle: ClassVar[frozenset[str]] = frozenset()
 
     @model_validator(mode="before")
     @classmethod

@@ -15,6 +15,7 @@ from dockstack.errors import ConfigurationError, Problem
 from dockstack.model import Address
 from dockstack.registry.url import parse_hosts
 from dockstack.settings import faults
+from dockstack.settings.common import Model
 from dockstack.settings.nerve import NerveSettings
 from dockstack.settings.synapse import (
     STATS_SECTION,
@@ -45,7 +46,8 @@ class Loaded(Generic[T]):
 
 def nerve(document: Document, unknown_keys_are_warnings: bool = False) -> Loaded[NerveSettings]:
     """The nerve file; raises ConfigurationError with all problems."""
-    return _load(NerveSettings, document, unknown_keys_are_warnings)
+    loaded = _load(NerveSettings, document, unknown_keys_are_warnings)
+    return Loaded(loaded.settings, (*loaded.warnings, *_idle(loaded.settings, (), document)))
 
 
 def synapse(document: Document, unknown_keys_are_warnings: bool = False) -> Loaded[SynapseSettings]:
@@ -159,7 +161,15 @@ def _same(bind: str) -> str:
     return f"{_ALIASES.get(host.lower(), host)}:{port}" if colon and port.isdigit() else bind
 
 
+def _idle(settings: Model, steps: Steps, document: Document) -> Iterator[Problem]:
+    for key in sorted(type(settings).idle & settings.model_fields_set):
+        yield Problem(document.where((*steps, key)), "is read, and has no effect in this version of DockStack")
+
+
 def _doubts(settings: SynapseSettings, document: Document) -> Iterator[Problem]:
+    yield from _idle(settings, (), document)
+    if settings.haproxy is not None:
+        yield from _idle(settings.haproxy, ("haproxy",), document)
     for name, service in settings.services.items():
         if service.haproxy.use_nerve_weights:
             where = document.where(("services", name, "haproxy", "use_nerve_weights"))

@@ -140,7 +140,9 @@ class NerveService(Model):
 
 
 class NerveSettings(Model):
-    """The whole file."""
+    """The whole file. `max_repeated_report_failures` has nothing to count: a report is tried until it is written."""
+
+    idle: ClassVar[frozenset[str]] = frozenset({"heartbeat_path", "statsd"})
 
     instance_id: Text = Field(min_length=1)
     services: dict[str, NerveService] = {}

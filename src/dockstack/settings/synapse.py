@@ -158,6 +158,8 @@ class SynapseService(Model):
 class HaproxySettings(Model):
     """The top `haproxy` section."""
 
+    idle: ClassVar[frozenset[str]] = frozenset({"state_file_path", "state_file_ttl"})
+
     global_: Annotated[Lines, Field(alias="global")]
     defaults: Lines
     extra_sections: dict[str, Lines] = {}
@@ -189,6 +191,8 @@ class FileOutputSettings(Model):
 
 class SynapseSettings(Model):
     """The whole file."""
+
+    idle: ClassVar[frozenset[str]] = frozenset({"statsd", "file_output"})
 
     services: dict[str, SynapseService] = {}
     service_conf_dir: str | None = None

@@ -8,14 +8,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
-from dockstack import plugins
 from dockstack.admin.report import Report
 from dockstack.admin.server import serve
 from dockstack.errors import ConfigurationError, Problem
-from dockstack.events import Emit, Note, Warn
-from dockstack.model import Catalog
+from dockstack.events import Emit, Warn
+from dockstack.model import Entry
 from dockstack.registry.pool import Pool
 from dockstack.runtime.latest import Latest
 from dockstack.runtime.process import socket_in, terminated
@@ -23,15 +21,15 @@ from dockstack.settings.synapse import HaproxySettings, SynapseSettings
 from dockstack.synapse import snapshot
 from dockstack.synapse.haproxy import binary
 from dockstack.synapse.haproxy.apply import Applier
-from dockstack.synapse.haproxy.document import Frame, frame
+from dockstack.synapse.haproxy.document import Layout, Picture
 from dockstack.synapse.haproxy.drafts import Drafts
 from dockstack.synapse.haproxy.engine import Engine, External, Managed
 from dockstack.synapse.haproxy.file import File
 from dockstack.synapse.haproxy.process import Place
 from dockstack.synapse.haproxy.reload import Policy
 from dockstack.synapse.names import Names
-from dockstack.synapse.service import Service
 from dockstack.synapse.snapshot import Saved, SnapshotFile
+from dockstack.synapse.world import World
 
 SOCKET = "synapse.sock"
 HAPROXY_SOCKET = "haproxy.sock"
@@ -73,33 +71,38 @@ async def run(settings: SynapseSettings, options: Options, emit: Emit) -> None:
     top = settings.haproxy
     if top is None:
         raise ConfigurationError(Problem("haproxy", "the section is missing: there is nothing to write to"))
-    engine, policy, layout = await arrange(top, settings, options, emit)
-    for warning in layout.warnings:
+    engine, policy, layout = await arrange(top, options, emit)
+    for warning in layout.frame(settings.services).warnings:
         emit(Warn(warning))
     file = File(_config_file(top, options), marked=bool(policy.sockets), emit=emit)
     socket_path = socket_in(options.run_dir, SOCKET)
     marks = {name: snapshot.fingerprint(own) for name, own in settings.services.items()}
     keeper = SnapshotFile(options.state_dir / snapshot.FILE, marks, emit)
     saved = _saved(options.state_dir / snapshot.FILE, marks, emit)
-    catalogs: Latest[Catalog] = Latest()
+    pictures: Latest[Picture] = Latest()
     async with terminated() as stop, Pool(emit) as pool:
-        services = _services(settings, saved, pool, emit)
+        world = World(layout, settings, pool, emit)
+        world.restore(saved)
         names = Names(emit)
-        drafts = Drafts(layout, names, {name: one.ids for name, one in saved.items()}, keeper.remember, emit)
+
+        def remember(service: str, entry: Entry, ids: Mapping[str, int]) -> None:
+            keeper.remember(service, entry, ids, world.config(service))
+
+        drafts = Drafts(names, {name: one.ids for name, one in saved.items()}, remember, emit)
         applier = Applier(policy, drafts, engine, file, emit)
 
         def health() -> Report:
-            return Report(applier.serving or not applier.ready, _lines(applier, services, pool))
+            return Report(applier.serving or not applier.ready, _lines(applier, world, pool))
 
         def ready() -> Report:
-            return Report(applier.ready and applier.serving, _lines(applier, services, pool))
+            return Report(applier.ready and applier.serving, _lines(applier, world, pool))
 
         async with serve(socket_path, health, ready), asyncio.TaskGroup() as group:
             work = [
-                group.create_task(applier.run(catalogs)),
+                group.create_task(applier.run(pictures)),
                 group.create_task(names.run(applier.resolved)),
                 group.create_task(keeper.run()),
-                group.create_task(_follow(services, catalogs, options.startup_grace, emit)),
+                group.create_task(world.follow(pictures, options.startup_grace)),
             ]
             await stop.wait()
             for task in work:
@@ -118,10 +121,8 @@ async def _last_words(keeper: SnapshotFile, emit: Emit) -> None:
         emit(Warn(f"the snapshot could not be written: {error.strerror}"))
 
 
-async def arrange(
-    top: HaproxySettings, settings: SynapseSettings, options: Options, emit: Emit
-) -> tuple[Engine, Policy, Frame]:
-    """Who runs HAProxy, what may be done, and the frame of the file."""
+async def arrange(top: HaproxySettings, options: Options, emit: Emit) -> tuple[Engine, Policy, Layout]:
+    """Who runs HAProxy, what may be done, and how services become sections of its file."""
     check = top.check_command if top.do_checks else None
     config = _config_file(top, options)
     candidate = Path(top.candidate_config_file_path or f"{config}.tmp")
@@ -147,7 +148,7 @@ async def arrange(
         jitter=top.restart_jitter,
         removal=options.removal,
     )
-    return engine, policy, frame(top, settings.services, additions, socket.gethostname())
+    return engine, policy, Layout(top, additions, socket.gethostname())
 
 
 def _config_file(top: HaproxySettings, options: Options) -> Path:
@@ -168,52 +169,8 @@ def _saved(path: Path, marks: Mapping[str, str], emit: Emit) -> Mapping[str, Sav
     return {name: one for name, one in found.items() if one.fingerprint == marks.get(name)}
 
 
-def _services(settings: SynapseSettings, saved: Mapping[str, Saved], pool: Pool, emit: Emit) -> tuple[Service, ...]:
-    services = []
-    for name, own in settings.services.items():
-        where = f"services.{name}.discovery.method"
-        watcher = plugins.load("watchers", own.discovery.method, where)(own.discovery, pool, emit)
-        entry = saved[name].entry if name in saved else None
-        services.append(Service(name, own, watcher, entry, emit))
-    return tuple(services)
-
-
-async def _follow(services: tuple[Service, ...], catalogs: Latest[Catalog], grace: float, emit: Emit) -> None:
-    """Puts the first catalog when every watcher has answered, or the grace is over; from then on at every change."""
-    picture: Catalog | None = None
-    silent = {service.name for service in services}
-    all_heard = asyncio.Event()
-
-    def changed(service: Service) -> None:
-        nonlocal picture
-        silent.discard(service.name)
-        if picture is not None:
-            picture = picture.with_entry(service.name, service.entry())
-            catalogs.put(picture)
-        elif not silent:
-            all_heard.set()
-
-    async with asyncio.TaskGroup() as group:
-        for service in services:
-            group.create_task(service.follow(changed))
-        if services:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(grace):
-                    await all_heard.wait()
-        if silent:
-            which = ", ".join(sorted(silent))
-            emit(Warn(f"no answer yet about {which}: what was saved, or the default servers, is served"))
-        else:
-            emit(Note(f"every watcher has answered; services: {len(services)}"))
-        picture = Catalog(MappingProxyType({service.name: service.entry() for service in services}))
-        catalogs.put(picture)
-
-
-def _lines(applier: Applier, services: tuple[Service, ...], pool: Pool) -> tuple[str, ...]:
-    silent = [f"service {one.name}: its watcher has not answered yet" for one in services if not one.heard]
-    problems = [problem for one in services for problem in one.problems]
+def _lines(applier: Applier, world: World, pool: Pool) -> tuple[str, ...]:
     states = [f"{where}: {state}" for where, state in pool.states().items()]
     counts = f"reloads: {applier.reloads}, repaired: {applier.repaired}"
-    if not applier.ready:
-        return ("HAProxy does not have all that is wanted yet", *applier.trouble, *silent, *problems, *states, counts)
-    return (*applier.trouble, *silent, *problems, *states, counts)
+    waiting = () if applier.ready else ("HAProxy does not have all that is wanted yet",)
+    return (*waiting, *applier.trouble, *world.trouble, *states, counts)

@@ -1,4 +1,4 @@
-"""One service of synapse: what its watcher has seen becomes its entry in the catalog."""
+"""One service of synapse: what its watcher has seen becomes its settings and its entry in the catalog."""
 
 from __future__ import annotations
 
@@ -9,35 +9,47 @@ from dockstack.events import Emit, Warn
 from dockstack.model import Entry
 from dockstack.registry import Snapshot
 from dockstack.settings.synapse import SynapseService
+from dockstack.synapse.generator import overlay
 from dockstack.synapse.select import select
 from dockstack.synapse.watchers import Watcher
 
+Faults = Callable[[str, SynapseService], tuple[str, ...]]
+"""Why a service cannot be served with these settings; empty: it can."""
+
 
 class Service:
-    """Follows a watcher and tells each new entry. `saved` is the entry of the last run, None if there is none."""
+    """Follows a watcher. `own` are the settings of the file; the registry's configuration may overlay them.
 
-    def __init__(self, name: str, own: SynapseService, watcher: Watcher, saved: Entry | None, emit: Emit) -> None:
+    `saved` and `config` are the entry and that configuration as they were in the last run, None and "" if unknown.
+    """
+
+    def __init__(self, name: str, own: SynapseService, watcher: Watcher, faults: Faults, emit: Emit) -> None:
         self.name = name
         self.heard = False
+        self.config = ""
+        self.settings = own
         self._own = own
         self._watcher = watcher
+        self._faults = faults
         self._emit = emit
         self._snapshot: Snapshot | None = None
-        self._entry = saved
-        self._problems: tuple[str, ...] = ()
+        self._entry: Entry | None = None
+        self._told: dict[str, tuple[str, ...]] = {}
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """A sentence for each thing about its instances that an operator should know."""
-        return self._problems
+        """A sentence for each thing that an operator should know about its instances and its configuration."""
+        return tuple(problem for each in self._told.values() for problem in each)
+
+    def restore(self, entry: Entry, config: str) -> None:
+        """Begins with what the last run knew."""
+        self._entry = entry
+        self._configure(config)
 
     def entry(self) -> Entry:
-        """The entry that follows from the newest snapshot; without any: what was saved, or the default servers."""
-        selection = select(self.name, self._own, self._snapshot, self._entry)
-        for problem in selection.problems:
-            if problem not in self._problems:
-                self._emit(Warn(problem))
-        self._problems = selection.problems
+        """The entry that follows from the newest snapshot; without any: what was restored, or the default servers."""
+        selection = select(self.name, self.settings, self._snapshot, self._entry)
+        self._tell("entry", selection.problems)
         if self._snapshot is not None:
             self._entry = selection.entry
         return selection.entry
@@ -47,5 +59,25 @@ class Service:
         async for snapshot in self._watcher.follow():
             self._snapshot = snapshot
             self.heard = True
+            config = snapshot.data.decode(errors="replace")
+            if config.strip() and config != self.config:
+                self._configure(config)
             changed(self)
         await asyncio.Event().wait()
+
+    def _configure(self, config: str) -> None:
+        """Takes the registry's configuration, unless the service could not be served with it."""
+        if not config.strip():
+            return
+        overlaid = overlay(self.name, self._own, config.encode())
+        faults = self._faults(self.name, overlaid.service)
+        self._tell("config", (*overlaid.problems, *(f"{one} (in the registry's configuration)" for one in faults)))
+        self.config = config
+        if not faults and overlaid.service != self.settings:
+            self.settings = overlaid.service
+
+    def _tell(self, about: str, problems: tuple[str, ...]) -> None:
+        for problem in problems:
+            if problem not in self._told.get(about, ()):
+                self._emit(Warn(problem))
+        self._told[about] = problems

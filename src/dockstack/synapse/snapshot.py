@@ -36,11 +36,15 @@ class SnapshotUnreadable(DockStackError):
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """One service as it was: the fingerprint of its discovery, its instances, and the ids of its servers by name."""
+    """One service as it was: the fingerprint of its discovery, its instances, the ids of its servers by name.
+
+    `config` is the configuration that the registry had for it, as text.
+    """
 
     fingerprint: str
     entry: Entry
     ids: Mapping[str, int]
+    config: str = ""
 
 
 def fingerprint(service: SynapseService) -> str:
@@ -55,7 +59,12 @@ def encode_one(name: str, saved: Saved) -> str:
         {key: value for key in _FIELDS if (value := getattr(instance, key)) is not None}
         for instance in saved.entry.instances
     ]
-    body = {"fingerprint": saved.fingerprint, "instances": instances, "ids": dict(saved.ids)}
+    body = {
+        "fingerprint": saved.fingerprint,
+        "instances": instances,
+        "ids": dict(saved.ids),
+        "config": saved.config,
+    }
     return f"{json.dumps(name)}:{json.dumps(body, separators=(',', ':'))}"
 
 
@@ -77,9 +86,9 @@ class SnapshotFile:
         self._changed: set[str] = set()
         self._news = asyncio.Event()
 
-    def remember(self, service: str, entry: Entry, ids: Mapping[str, int]) -> None:
+    def remember(self, service: str, entry: Entry, ids: Mapping[str, int], config: str) -> None:
         """A service is like this now. No I/O here; the ids are read when the file is written."""
-        self._saved[service] = Saved(self._fingerprints[service], entry, ids)
+        self._saved[service] = Saved(self._fingerprints[service], entry, ids, config)
         self._changed.add(service)
         self._news.set()
 
@@ -136,7 +145,7 @@ def _saved(name: str, body: Any) -> Saved:
         ids = body["ids"]
         if not all(type(number) is int and number > 0 for number in ids.values()):
             raise ValueError("an id that is no number")
-        return Saved(str(body["fingerprint"]), Entry(instances), dict(ids))
+        return Saved(str(body["fingerprint"]), Entry(instances), dict(ids), str(body["config"]))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"service {name} is damaged: {error!r}") from None
 

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from dockstack.events import Event
-from dockstack.model import Catalog, Entry, Instance
+from dockstack.model import Entry, Instance
 from dockstack.runtime.latest import Latest
 from dockstack.settings.synapse import SynapseSettings
 from dockstack.synapse.daemon import HAPROXY_FILE, HAPROXY_SOCKET, MASTER_SOCKET, Options, arrange
 from dockstack.synapse.haproxy import process
 from dockstack.synapse.haproxy.apply import Applier
+from dockstack.synapse.haproxy.document import Picture
 from dockstack.synapse.haproxy.drafts import Drafts
 from dockstack.synapse.haproxy.file import File
 from dockstack.synapse.haproxy.link import Link, from_file, open_link
@@ -86,15 +87,15 @@ class Running:
 
     stand: Stand
     applier: Applier
-    catalogs: Latest[Catalog]
+    pictures: Latest[Picture]
     task: asyncio.Task[None]
-    catalog: Catalog = field(default_factory=Catalog)
+    picture: Picture
 
     def put(self, **services: list[Instance]) -> None:
         """These services have these instances now; the others stay."""
         for name, instances in services.items():
-            self.catalog = self.catalog.with_entry(name, Entry(tuple(instances)))
-        self.catalogs.put(self.catalog)
+            self.picture = self.picture.with_entry(name, Entry(tuple(instances)))
+        self.pictures.put(self.picture)
 
     async def until(self, condition: Any, what: str, limit: float = 10.0) -> None:
         """Waits for a condition, and fails at once when the writer has."""
@@ -114,7 +115,7 @@ class Running:
 
     async def applied(self, limit: float = 10.0) -> None:
         """Waits until HAProxy has what was put last."""
-        await self.until(lambda: self.applier.has_applied(self.catalog), "applied", limit)
+        await self.until(lambda: self.applier.has_applied(self.picture), "applied", limit)
 
 
 @asynccontextmanager
@@ -125,16 +126,16 @@ async def applying(
     assert settings.haproxy is not None
     options = options or stand.options
     emit = stand.told.append
-    engine, policy, frame = await arrange(settings.haproxy, settings, options, emit)
+    engine, policy, layout = await arrange(settings.haproxy, options, emit)
     file = File(Path(settings.haproxy.config_file_path or stand.place.config), bool(policy.sockets), emit)
     names = Names(emit)
-    drafts = Drafts(frame, names, {}, lambda *_: None, emit)
+    drafts = Drafts(names, {}, lambda *_: None, emit)
     applier = Applier(policy, drafts, engine, file, emit)
-    catalogs: Latest[Catalog] = Latest()
-    task = asyncio.create_task(applier.run(catalogs))
+    pictures: Latest[Picture] = Latest()
+    task = asyncio.create_task(applier.run(pictures))
     helper = asyncio.create_task(names.run(applier.resolved))
     try:
-        yield Running(stand, applier, catalogs, task)
+        yield Running(stand, applier, pictures, task, Picture(layout, settings.services))
     finally:
         for one in (task, helper):
             one.cancel()

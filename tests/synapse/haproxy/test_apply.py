@@ -457,12 +457,12 @@ async def test_a_running_haproxy_is_adopted_as_it_is(stand: Stand, backs: Origin
         async with applying(stand, settings, leave=True) as running:
             await running.apply(web=await backs.start("b", "c"))
             await load.more(100)
-            assert await answers(stand.ports["web"]) == {"b", "c"}
+            await serves(running, "web", {"b", "c"})
             assert await master.processes(stand.place.master_socket, 5) == before
         async with applying(stand, settings) as running:
             await running.apply(web=await backs.start("c", "d"))
             await load.more(100)
-            assert await answers(stand.ports["web"]) == {"c", "d"}
+            await serves(running, "web", {"c", "d"})
             assert running.applier.reloads == 0
             assert (await master.processes(stand.place.master_socket, 5)).master == before.master
             await load.__aexit__()

@@ -1,4 +1,4 @@
-"""The one writer: makes HAProxy, and its file behind it, equal to the newest catalog.
+"""The one writer: makes HAProxy, and its file behind it, equal to the newest picture of what is to be served.
 
 A change goes out by commands at once; what arrives meanwhile is the next change. Only what commands cannot do makes a
 reload, which is checked first and limited in its rate. While a reload is under way no command is sent, and afterwards
@@ -14,12 +14,11 @@ from contextlib import suppress
 
 from dockstack.errors import HaproxyUnavailable
 from dockstack.events import Emit, Note, Warn
-from dockstack.model import Catalog
 from dockstack.runtime.latest import Latest
 from dockstack.runtime.pace import pauses
 from dockstack.synapse.events import HaproxyEnded, Repaired
 from dockstack.synapse.haproxy import text
-from dockstack.synapse.haproxy.document import settled, static_names
+from dockstack.synapse.haproxy.document import Picture, settled, static_names
 from dockstack.synapse.haproxy.drafts import Drafts
 from dockstack.synapse.haproxy.engine import Engine
 from dockstack.synapse.haproxy.file import File
@@ -46,7 +45,7 @@ _DOUBT = 60.0
 
 
 class Applier:
-    """Applies catalogs until it is cancelled. `close` ends HAProxy if it is ours."""
+    """Applies pictures until it is cancelled. `close` ends HAProxy if it is ours."""
 
     def __init__(self, policy: Policy, drafts: Drafts, engine: Engine, file: File, emit: Emit) -> None:
         self._policy = policy
@@ -94,27 +93,27 @@ class Applier:
         complaint = self._reloader.complaint
         return (*found, *((complaint,) if complaint else ()), *self._drafts.problems)
 
-    def has_applied(self, catalog: Catalog) -> bool:
-        """Whether this catalog was taken up and HAProxy has all of it."""
-        return self._drafts.catalog is catalog and not self._touched and self._is_applied()
+    def has_applied(self, picture: Picture) -> bool:
+        """Whether this picture was taken up and HAProxy has all of it."""
+        return self._drafts.picture is picture and not self._touched and self._is_applied()
 
     def resolved(self, hosts: frozenset[str]) -> None:
         """The addresses of these hosts have changed."""
         self._resolved |= hosts
         self._wake.set()
 
-    async def run(self, catalogs: Latest[Catalog]) -> None:
-        """Applies each newest catalog, for ever; touches nothing before the first."""
+    async def run(self, pictures: Latest[Picture]) -> None:
+        """Applies each newest picture, for ever; touches nothing before the first."""
         async with asyncio.TaskGroup() as self._tasks:
-            await catalogs.after(0)
-            self._tasks.create_task(self._listen(catalogs))
+            await pictures.after(0)
+            self._tasks.create_task(self._listen(pictures))
             if self._policy.writes:
                 self._tasks.create_task(self._file.run())
             while True:
                 self._wake.clear()
-                catalog = catalogs.peek()
-                if catalog is not None:
-                    self._touched |= self._drafts.take(catalog)
+                picture = pictures.peek()
+                if picture is not None:
+                    self._touched |= self._drafts.take(picture)
                 if self._resolved:
                     self._touched |= self._drafts.resolved(self._resolved)
                     self._resolved = frozenset()
@@ -134,8 +133,8 @@ class Applier:
                 self._emit(Warn(f"{self._file.path} could not be written: {error.strerror}"))
         await self._engine.stop()
 
-    async def _listen(self, catalogs: Latest[Catalog]) -> None:
-        async for _ in catalogs:
+    async def _listen(self, pictures: Latest[Picture]) -> None:
+        async for _ in pictures:
             self._wake.set()
 
     def _next_due(self) -> float | None:

@@ -6,11 +6,11 @@ The frame is all that follows from the settings alone; the servers of a service 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from dockstack.errors import ConfigurationError
-from dockstack.model import Entry
+from dockstack.model import Catalog, Entry
 from dockstack.settings.synapse import HaproxySettings, SynapseService
 from dockstack.synapse.haproxy import sections
 from dockstack.synapse.haproxy.meaning import defaults_of
@@ -32,10 +32,92 @@ from dockstack.synapse.haproxy.server import is_disabled, same_options, weight
 class Frame:
     """The document without servers, and for each service its skeleton and the rules for its servers."""
 
+    layout: Layout
+    services: Mapping[str, SynapseService]
     empty: Document
     skeletons: Mapping[str, Skeleton]
     rules: Mapping[str, Rules]
     warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How services become sections. `additions` are our lines for `global`; `host` seeds the default order."""
+
+    top: HaproxySettings
+    additions: tuple[str, ...]
+    host: str
+
+    def frame(self, services: Mapping[str, SynapseService], before: Frame | None = None) -> Frame:
+        """The frame of these services; those with the same settings as in `before` are taken from there.
+
+        Raises ConfigurationError with all lines that HAProxy no longer takes.
+        """
+        head = sections.head(self.top, self.additions)
+        defaults = defaults_of(head.sections)
+        same = _unchanged(self, services, before)
+        skeletons: dict[str, Skeleton] = {}
+        laws: dict[str, Rules] = {}
+        for name, own in services.items():
+            if before is not None and name in same:
+                skeletons[name], laws[name] = before.skeletons[name], before.rules[name]
+            elif (skeleton := sections.skeleton(name, own.haproxy, self.top, defaults)) is not None:
+                skeletons[name] = skeleton
+                laws[name] = rules(name, own, self.top, skeleton.backend, self.host)
+        tail = sections.tail(self.top, skeletons.values())
+        problems = (*head.problems, *(one for each in skeletons.values() for one in each.problems), *tail.problems)
+        if problems:
+            raise ConfigurationError(*problems)
+        warnings = (*head.warnings, *(one for each in skeletons.values() for one in each.warnings), *tail.warnings)
+        stanzas = {name: one.with_servers(()) for name, one in skeletons.items()}
+        empty = Document(head.sections, MappingProxyType(stanzas), tail.sections)
+        return Frame(self, services, empty, skeletons, laws, warnings)
+
+    def look(self, name: str, own: SynapseService) -> Look:
+        """What one service alone would be in the file."""
+        defaults = defaults_of(sections.head(self.top, self.additions).sections)
+        skeleton = sections.skeleton(name, own.haproxy, self.top, defaults)
+        if skeleton is None:
+            return Look()
+        lines = () if skeleton.frontend is None else skeleton.frontend.lines
+        binds = (words[1] for line in lines if (words := line.split())[:1] == ["bind"] and len(words) > 1)
+        return Look(tuple(map(str, skeleton.problems)), frozenset(binds))
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Of one service: why HAProxy would not take it, and the addresses that it listens on, as they are written."""
+
+    problems: tuple[str, ...] = ()
+    binds: frozenset[str] = frozenset()
+
+
+def frame(top: HaproxySettings, services: Mapping[str, SynapseService], additions: Sequence[str], host: str) -> Frame:
+    """The frame of a whole file's settings (see `Layout`). Raises ConfigurationError."""
+    return Layout(top, tuple(additions), host).frame(services)
+
+
+def _unchanged(layout: Layout, services: Mapping[str, SynapseService], before: Frame | None) -> frozenset[str]:
+    if before is None or before.layout is not layout:
+        return frozenset()
+    return frozenset(name for name in before.skeletons if services.get(name) is before.services[name])
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """All that HAProxy is to serve: how services are laid out, their settings, and their instances."""
+
+    layout: Layout
+    services: Mapping[str, SynapseService]
+    catalog: Catalog = field(default_factory=Catalog)
+
+    def with_entry(self, service: str, entry: Entry) -> Picture:
+        """The picture in which a service has this entry."""
+        return replace(self, catalog=self.catalog.with_entry(service, entry))
+
+    def with_service(self, name: str, own: SynapseService) -> Picture:
+        """The picture in which a service has these settings."""
+        return replace(self, services=MappingProxyType({**self.services, name: own}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,29 +126,6 @@ class Drafted:
 
     stanza: Stanza
     problems: tuple[str, ...]
-
-
-def frame(top: HaproxySettings, services: Mapping[str, SynapseService], additions: Sequence[str], host: str) -> Frame:
-    """The frame of these settings. `additions` are our lines for `global`; `host` seeds the default order.
-
-    Raises ConfigurationError with all lines that HAProxy no longer takes.
-    """
-    head = sections.head(top, additions)
-    defaults = defaults_of(head.sections)
-    found = {name: sections.skeleton(name, own.haproxy, top, defaults) for name, own in services.items()}
-    skeletons = {name: one for name, one in found.items() if one is not None}
-    tail = sections.tail(top, skeletons.values())
-    problems = (*head.problems, *(one for each in skeletons.values() for one in each.problems), *tail.problems)
-    if problems:
-        raise ConfigurationError(*problems)
-    warnings = (*head.warnings, *(one for each in skeletons.values() for one in each.warnings), *tail.warnings)
-    stanzas = {name: one.with_servers(()) for name, one in skeletons.items()}
-    return Frame(
-        empty=Document(head.sections, MappingProxyType(stanzas), tail.sections),
-        skeletons=skeletons,
-        rules={name: rules(name, services[name], top, one.backend, host) for name, one in skeletons.items()},
-        warnings=warnings,
-    )
 
 
 def draft(

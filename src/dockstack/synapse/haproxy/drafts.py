@@ -1,13 +1,14 @@
-"""The wanted document, kept equal to the newest catalog: only the services that changed are drafted again."""
+"""The wanted document, kept equal to the newest picture: only the services that changed are drafted again."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 
 from dockstack.events import Emit, Warn
 from dockstack.model import Catalog, Entry
 from dockstack.synapse.events import ServerRefused
-from dockstack.synapse.haproxy.document import Frame, draft
+from dockstack.synapse.haproxy.document import Frame, Picture, draft
 from dockstack.synapse.haproxy.model import Document, Running, Server
 from dockstack.synapse.names import Names, is_name
 
@@ -21,33 +22,60 @@ MOST_FORGOTTEN = 1024
 class Drafts:
     """Holds the wanted document. `names` resolves hosts; `remember` saves what a restart must know. No I/O."""
 
-    def __init__(
-        self, frame: Frame, names: Names, ids: Mapping[str, Mapping[str, int]], remember: Remember, emit: Emit
-    ) -> None:
-        self._frame = frame
+    def __init__(self, names: Names, ids: Mapping[str, Mapping[str, int]], remember: Remember, emit: Emit) -> None:
         self._names = names
         self._ids = {service: dict(known) for service, known in ids.items()}
         self._remember = remember
         self._emit = emit
-        self.catalog = Catalog()
+        self._frame: Frame | None = None
         self._hosts: dict[str, frozenset[str]] = {}
         self._refused: dict[str, set[Server]] = {}
         self._problems: dict[str, tuple[str, ...]] = {}
-        self.wanted: Document = frame.empty
+        self._catalog = Catalog()
+        self.picture: Picture | None = None
+        self.wanted = Document()
 
     @property
     def problems(self) -> tuple[str, ...]:
         """A sentence for each instance that is not served at present."""
         return tuple(problem for each in self._problems.values() for problem in each)
 
-    def take(self, catalog: Catalog) -> frozenset[str]:
-        """Makes the document that of this catalog; returns the services whose stanza is a new one."""
-        before, self.catalog = self.catalog, catalog
-        changed = [name for name in catalog.changed_since(before) if name in self._frame.skeletons]
+    def take(self, picture: Picture) -> frozenset[str]:
+        """Makes the document that of this picture; returns the services whose stanza is a new one, or is gone."""
+        if picture is self.picture:
+            return frozenset()
+        self.picture = picture
+        frame, reframed = self._frame, frozenset[str]()
+        if frame is None or picture.services is not frame.services or picture.layout is not frame.layout:
+            reframed = self._reframe(picture.layout.frame(picture.services, frame))
+        last, self._catalog = self._catalog, picture.catalog
+        changed = picture.catalog.changed_since(last)
         moved = [name for name in changed if self._follow(name)]
         if moved:
             self._names.want(host for hosts in self._hosts.values() for host in hosts)
-        return self._draft(changed)
+        return self._draft(dict.fromkeys((*reframed, *changed))) | reframed
+
+    def _reframe(self, new: Frame) -> frozenset[str]:
+        """Takes new settings; returns the services whose skeleton or rules are others, and those that are gone."""
+        old, self._frame = self._frame, new
+        names = {**new.skeletons, **({} if old is None else old.skeletons)}
+        changed = frozenset(
+            name
+            for name in names
+            if old is None
+            or old.skeletons.get(name) != new.skeletons.get(name)
+            or old.rules.get(name) != new.rules.get(name)
+        )
+        for name in names.keys() - new.skeletons.keys():
+            for memory in (self._hosts, self._refused, self._problems, self._ids):
+                memory.pop(name, None)
+        kept = self.wanted.stanzas
+        stanzas = {
+            name: kept[name] if name in kept and name not in changed else empty
+            for name, empty in new.empty.stanzas.items()
+        }
+        self.wanted = Document(new.empty.head, MappingProxyType(stanzas), new.empty.tail)
+        return changed
 
     def resolved(self, hosts: frozenset[str]) -> frozenset[str]:
         """Drafts again what has servers on these hosts; returns the services whose stanza is a new one."""
@@ -85,7 +113,7 @@ class Drafts:
         return self._draft(dict.fromkeys(hit))
 
     def _follow(self, service: str) -> bool:
-        entry = self.catalog.entries.get(service, Entry(()))
+        entry = self._catalog.entries.get(service, Entry(()))
         hosts = frozenset(one.host for one in entry.instances if is_name(one.host))
         before = self._hosts.get(service, frozenset())
         if hosts:
@@ -96,17 +124,18 @@ class Drafts:
 
     def _draft(self, services: Iterable[str]) -> frozenset[str]:
         stanzas = []
+        frame = self._frame
         for service in services:
-            entry = self.catalog.entries.get(service, Entry(()))
+            if frame is None or service not in frame.skeletons:
+                continue
+            entry = self._catalog.entries.get(service, Entry(()))
             if service in self._hosts:  # a name that is being looked up is neither served nor a fault yet
                 known = tuple(
                     one for one in entry.instances if not is_name(one.host) or not self._names.pending(one.host)
                 )
                 entry = Entry(known)
             ids = self._ids.setdefault(service, {})
-            drafted = draft(
-                self._frame, service, entry, self._names.addresses, ids, refused=self._refused.get(service, ())
-            )
+            drafted = draft(frame, service, entry, self._names.addresses, ids, refused=self._refused.get(service, ()))
             self._say(service, drafted.problems)
             fresh = {one.name: one.id for one in drafted.stanza.backend.servers if one.id is not None}
             for name, number in fresh.items():  # the newest stand at the end
@@ -115,7 +144,7 @@ class Drafts:
             over = len(ids) - len(fresh) - MOST_FORGOTTEN
             for name in list(ids)[:over] if over > 0 else ():
                 del ids[name]
-            self._remember(service, self.catalog.entries.get(service, Entry(())), ids)
+            self._remember(service, self._catalog.entries.get(service, Entry(())), ids)
             if drafted.stanza != self.wanted.stanzas.get(service):
                 stanzas.append(drafted.stanza)
         if stanzas:

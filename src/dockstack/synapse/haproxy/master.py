@@ -61,7 +61,7 @@ async def ask(socket: Path, command: str, limit: float) -> str:
                     writer.close()
     except TimeoutError:
         raise HaproxyUnavailable(
-            f"HAProxy's master did not answer `{command}` on {socket} within {limit:g} s: {refused}"
+            f"HAProxy's master did not answer `{command}` on {socket} within {limit:.1f} s: {refused}"
         ) from None
     except OSError as error:
         raise HaproxyUnavailable(f"HAProxy's master cannot be asked `{command}` on {socket}: {error}") from None
@@ -103,7 +103,7 @@ async def reload(socket: Path, limit: float) -> Reloaded:
                 await asyncio.sleep(_AGAIN)
     except TimeoutError:
         raise HaproxyUnavailable(
-            f"HAProxy's master took the reload on {socket} and did nothing for {limit:g} s"
+            f"HAProxy's master took the reload on {socket} and did nothing for {limit:.1f} s"
         ) from None
 
 

@@ -13,7 +13,7 @@ from dockstack import templates
 from dockstack.configure import Ambassador, Given, nerve, synapse
 from dockstack.errors import ConfigurationError
 from dockstack.model import Entry, Instance
-from dockstack.synapse.haproxy.document import draft, frame
+from dockstack.synapse.haproxy.document import Layout, draft
 from dockstack.synapse.haproxy.render import render
 from tests.servers.haproxy import HaproxyBinary
 
@@ -45,7 +45,7 @@ def file_of(kind: str, run_dir: Path) -> str:
     assert loaded.warnings == ()
     top = loaded.settings.haproxy
     assert top is not None
-    whole = frame(top, loaded.settings.services, [line.format(run=run_dir) for line in ADDED], "host")
+    whole = Layout(top, tuple(line.format(run=run_dir) for line in ADDED), "host").frame(loaded.settings.services)
     assert whole.warnings == ()
     entry = Entry((Instance("10.0.0.1", 80, name="a"), Instance("10.0.0.2", 80, name="b")))
     drafted = draft(whole, "x", entry, {}, {})
@@ -136,6 +136,12 @@ def test_a_template_with_a_fault_names_its_file(tmp_path: Path) -> None:
         nerve(given, None, {"SERVICE_HOST": "h"})
     assert "services.a.checks[0].fail: unknown key; did you mean fall?" in str(raised.value)
     assert f"{tmp_path}/web.yaml" in str(raised.value)
+
+
+def test_a_directory_of_templates_must_be_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"--templates: .*/none is no directory that can be read"):
+        templates.directories((tmp_path / "none",))
+    assert templates.directories((tmp_path,))[0] == tmp_path
 
 
 def test_a_base_configuration_of_the_users(tmp_path: Path) -> None:

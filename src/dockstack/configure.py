@@ -95,9 +95,9 @@ def file(path: Path, role: str | None, lenient: bool, env: Mapping[str, str]) ->
     loaded = _ready_synapse(document, lenient, ())
     if loaded.settings.haproxy is None:
         return loaded
-    from dockstack.synapse.haproxy.document import frame
+    from dockstack.synapse.haproxy.document import Layout
 
-    found = frame(loaded.settings.haproxy, loaded.settings.services, (), "")
+    found = Layout(loaded.settings.haproxy, (), "").frame(loaded.settings.services)
     newer = (text for skeleton in found.skeletons.values() for text in skeleton.newer)
     said = (Problem(str(path), text) for text in (*found.warnings, *newer))
     return replace(loaded, warnings=(*loaded.warnings, *said))
@@ -122,12 +122,12 @@ def _ready_nerve(document: Document, lenient: bool, doubts: Sequence[Problem]) -
 
 
 def _ready_synapse(document: Document, lenient: bool, doubts: Sequence[Problem]) -> Loaded[SynapseSettings]:
-    from dockstack.synapse.haproxy.document import frame
+    from dockstack.synapse.haproxy.document import Layout
 
     loaded = load.synapse(document, lenient)
     if loaded.settings.haproxy is not None:
         with _located(document):
-            frame(loaded.settings.haproxy, loaded.settings.services, (), "")
+            Layout(loaded.settings.haproxy, (), "").frame(loaded.settings.services)
     return replace(loaded, warnings=(*doubts, *loaded.warnings))
 
 

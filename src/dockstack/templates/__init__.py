@@ -5,6 +5,7 @@ A template is a service of the nerve or synapse file without what the command li
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -48,9 +49,13 @@ def _parsed(text: str, env: Mapping[str, str]) -> Document:
 def directories(given: Sequence[Path]) -> tuple[Path, ...]:
     """The directories to look in: those of the user, then the usual ones that exist."""
     for directory in given:
-        if not directory.is_dir():
-            raise ConfigurationError(Problem("--templates", f"{directory} is no directory"))
-    return (*given, *(directory for directory in USUAL_DIRECTORIES if directory.is_dir()))
+        if not _can_be_read(directory):
+            raise ConfigurationError(Problem("--templates", f"{directory} is no directory that can be read"))
+    return (*given, *filter(_can_be_read, USUAL_DIRECTORIES))
+
+
+def _can_be_read(directory: Path) -> bool:
+    return directory.is_dir() and os.access(directory, os.R_OK | os.X_OK)
 
 
 def _places(role: str, directories: Sequence[Path]) -> tuple[Path, ...]:

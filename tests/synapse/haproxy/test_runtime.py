@@ -88,7 +88,7 @@ async def test_a_refused_command_does_not_stop_the_next(runtime: Runtime) -> Non
     refusals = await runtime.execute(
         [
             Command("add server b/n 127.0.0.1:9 id 9", ("New server registered.",)),
-            Command("add server b/n 127.0.0.1:9 id 9", ("New server registered.",)),
+            Command("add server b/n 127.0.0.1:9 id 10", ("New server registered.",)),
             Command("enable server b/n"),
             Command("enable server b/none"),
         ],

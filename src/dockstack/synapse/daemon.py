@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dockstack.admin.report import Report
 from dockstack.admin.server import serve
-from dockstack.errors import ConfigurationError, Problem
+from dockstack.errors import ConfigurationError, DockStackError, Problem
 from dockstack.events import Emit, Warn
 from dockstack.model import Entry
 from dockstack.registry.pool import Pool
@@ -65,9 +65,25 @@ class Options:
 async def run(settings: SynapseSettings, options: Options, emit: Emit) -> None:
     """The whole life of the daemon; returns after SIGTERM or SIGINT, when HAProxy has ended (if it is ours).
 
-    Raises ConfigurationError before anything is started when the settings cannot be carried out. When it ends by an
-    error HAProxy goes on, and the next start adopts it.
+    Raises ConfigurationError before anything is started when the settings cannot be carried out, and DockStackError
+    when something outside makes it impossible to go on. When it ends by an error HAProxy goes on, and the next start
+    adopts it.
     """
+    try:
+        await _live(settings, options, emit)
+    except BaseExceptionGroup as group:
+        known, bugs = group.split(DockStackError)
+        if known is None or bugs is not None:
+            raise
+        raise _first(known) from None
+
+
+def _first(group: BaseExceptionGroup[DockStackError]) -> DockStackError:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+
+
+async def _live(settings: SynapseSettings, options: Options, emit: Emit) -> None:
     top = settings.haproxy
     if top is None:
         raise ConfigurationError(Problem("haproxy", "the section is missing: there is nothing to write to"))

@@ -131,6 +131,8 @@ class Applier:
                 await self._file.flush()
             except OSError as error:
                 self._emit(Warn(f"{self._file.path} could not be written: {error.strerror}"))
+        if not self._found:  # ended before the first picture: a HAProxy of the last run may still be there
+            await self._engine.adopt()
         await self._engine.stop()
 
     async def _listen(self, pictures: Latest[Picture]) -> None:

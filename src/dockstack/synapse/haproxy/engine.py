@@ -7,15 +7,21 @@ from pathlib import Path
 from typing import Protocol
 
 from dockstack.errors import HaproxyUnavailable
-from dockstack.events import Emit
+from dockstack.events import Emit, Warn
 from dockstack.synapse.haproxy import master, process
 from dockstack.synapse.haproxy.binary import Binary
 from dockstack.synapse.haproxy.check import Checked, check_file, shell
+from dockstack.synapse.haproxy.link import serving_pid
 from dockstack.synapse.haproxy.master import Reloaded
 from dockstack.synapse.haproxy.process import Place, Process
 
 CHECK = 60.0
 """Seconds that HAProxy, or the user's command, may take to look at a file."""
+
+_ANSWER = 3.0
+"""Seconds for the worker of a HAProxy that was found to answer: it may be in the middle of a reload."""
+
+_AGAIN = 0.05
 
 RELOAD = 60.0
 """Seconds that a reload may take."""
@@ -74,8 +80,24 @@ class Managed:
         return self._process is not None
 
     async def adopt(self) -> bool:
-        self._process = await process.adopt(self.place, self._emit)
-        return self.running
+        found = await process.adopt(self.place, self._emit)
+        if found is None:
+            return False
+        if await self._answers():
+            self._process = found
+            return True
+        self._emit(Warn(f"the HAProxy that was found (master {found.pid}) takes no connections: it is ended"))
+        await process.stop(found, self.place, 0.0)
+        found.close()
+        return False
+
+    async def _answers(self) -> bool:
+        """Whether a worker answers: one that is being ended has closed its sockets for good."""
+        for pause in (0.0, *(_AGAIN for _ in range(int(_ANSWER / _AGAIN)))):
+            await asyncio.sleep(pause)
+            if await serving_pid(self.place.stats_socket, _ANSWER) is not None:
+                return True
+        return False
 
     async def start(self) -> None:
         await process.clear(self.place)

@@ -26,7 +26,7 @@ _ANSWER = 10.0
 _DEAF = 1.0
 """Seconds that a master is given to come out of a start or a reload before it is ended."""
 
-_TERM = 1.5
+_TERM = 1.0
 """Seconds between SIGTERM and SIGKILL."""
 
 _KILL = 1.0
@@ -154,8 +154,8 @@ async def _answering(place: Place, limit: float) -> int | None:
 async def stop(process: Process, place: Place, drain: float) -> None:
     """Ends HAProxy: no new connections at once, `drain` seconds for the open ones, then the rest is cut.
 
-    Takes at most `drain` and about four seconds more. A master that still executes itself, after a start or a reload,
-    loses the signal (seen on 2.6 and 2.8), so it must answer first.
+    Takes `drain` seconds and well under one more as a rule, four at most. A master that still executes itself, after
+    a start or a reload, loses the signal (seen on 2.6 and 2.8), so it must answer first.
     """
     await _answering(place, limit=_DEAF)
     process.signal(signal.SIGUSR1)

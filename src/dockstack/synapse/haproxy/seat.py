@@ -30,6 +30,9 @@ BUSY_AGAIN = 0.2
 BUSY_LIMIT = 2.0
 """Seconds of such tries; then the change needs a reload."""
 
+MOST_LEFT = 1000
+"""Servers of the past that one backend keeps where they cannot be deleted (2.6); a reload ends them."""
+
 _NEVER = float("inf")
 _ANSWER = 2.0
 
@@ -139,6 +142,10 @@ class Seat:
                 for service in services:
                     self._busy.pop(service, None)
         self._leaving.note(link.running, wanted, services, loop.time())
+        for service in services:
+            left = _left_over(link.running, wanted, service)
+            if left > MOST_LEFT:
+                looked[service].append(Reason(service, f"{left} servers that are gone still take memory in HAProxy"))
         self.pending.difference_update(services)
         self.whole = False
         return looked
@@ -238,6 +245,13 @@ class Seat:
     def audit_soon(self) -> None:
         """The read-back of everything is due now."""
         self._audit_at = 0.0
+
+
+def _left_over(running: Running, wanted: Document, service: str) -> int:
+    stanza = wanted.stanzas.get(service)
+    if running.capabilities.can_delete or stanza is None or stanza.backend.name not in running.backends:
+        return 0
+    return len(running.backends[stanza.backend.name].servers) - len(stanza.backend.servers)
 
 
 def _service(wanted: Document, backend: str) -> str | None:

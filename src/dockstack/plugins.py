@@ -40,7 +40,7 @@ def known(group: str) -> tuple[str, ...]:
 
 def _modules(group: str) -> frozenset[str]:
     package = importlib.import_module(_PACKAGES[group])
-    return frozenset(module.name for module in pkgutil.iter_modules(package.__path__) if module.name[0] != "_")
+    return frozenset(module.name for module in pkgutil.iter_modules(package.__path__))
 
 
 def _entry_point(group: str, kind: str, where: str) -> EntryPoint:

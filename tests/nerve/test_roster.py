@@ -176,6 +176,23 @@ async def test_an_unchanged_service_is_not_touched(backend: Backend) -> None:
         assert running.told == before
 
 
+async def test_a_service_that_comes_back_waits_for_its_withdrawal() -> None:
+    async with nerve() as running:
+        running.roster.change(services(web={}))
+        await running.registered()
+        running.world().break_()
+        running.roster.change(())
+        await asyncio.sleep(0.8)  # the withdrawal's pauses have grown: the new registration would be quicker
+        running.roster.change(services(web={}))
+        await asyncio.sleep(0.01)
+        running.world().heal()
+        await eventually(lambda: len(running.said(Registered)) == 2, "the second registration")
+        await eventually(lambda: len(running.said(Withdrawn)) == 1, "the withdrawal of the first")
+        await asyncio.sleep(0.1)
+        assert running.said(Lost) == []
+        assert len(running.nodes()) == 1
+
+
 class Watching:
     """Sees whether a path is ever without a registration."""
 
@@ -205,6 +222,9 @@ async def test_a_changed_service_is_replaced_without_a_gap(kind: str, backend: B
         await eventually(lambda: [node["name"] for node in running.nodes()] == ["i-2"], "the new name")
         await watching.end()
         assert watching.gaps == 0
+        told = len(running.told)
+        await asyncio.sleep(0.1)  # some rounds, in which only the newest form has a say
+        assert len(running.told) == told
         assert len(running.said(Up)) == 1
         assert running.said(Lost, Withdrawn, Down) == []
 
@@ -231,6 +251,32 @@ async def test_the_old_form_has_the_say_until_the_new_one_has_a_verdict(backend:
             running.roster.change(services(web={**backend.checked, "weight": 2}))
             await eventually(lambda: running.nodes()[0].get("weight") == 2, "the newest form")
             reader.set()
+            await asyncio.sleep(0.1)  # a form that was replaced before its verdict has none
+            assert [node.get("weight") for node in running.nodes()] == [2]
+
+
+async def test_a_form_that_was_replaced_before_its_verdict_never_has_a_say(backend: Backend) -> None:
+    asked, answered = 0, asyncio.Event()
+
+    async def answer_the_first(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        asked += 1
+        await (answered.wait() if asked == 1 else asyncio.sleep(60))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    async with nerve() as running, await asyncio.start_server(answer_the_first, "127.0.0.1", 0) as slow:
+        check = {"type": "http", "uri": "/", "timeout": 60, "port": slow.sockets[0].getsockname()[1]}
+        running.roster.change(services(web=backend.checked))
+        await running.registered()
+        for weight in (1, 2):
+            running.roster.change(services(web={**backend.checked, "weight": weight, "checks": [check]}))
+            await eventually(lambda: asked == weight, "a check of the new form")  # noqa: B023
+        told = len(running.told)
+        answered.set()
+        await asyncio.sleep(0.1)
+        assert len(running.told) == told
+        assert "weight" not in running.nodes()[0]
 
 
 async def test_a_new_form_that_is_down_takes_the_old_one_out(backend: Backend) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import aiomysql
 import pytest
 
 from dockstack.model import Address
@@ -103,6 +105,25 @@ async def test_a_server_that_never_greets_is_down_in_time_and_no_connection_stay
             await eventually(lambda: heard == [b""], "the end of the connection", limit=1)
 
 
+async def test_no_connection_stays_while_the_error_is_kept() -> None:
+    """An exception holds the frames, and so everything in them, as long as somebody looks at it."""
+    blocked = packet(b"\xff\x69\x04Host 'h' is blocked")
+    for check in (settings(), settings(username="u")):
+        async with saying(blocked, close=False) as (target, heard):
+            with pytest.raises(Unhealthy, match="is blocked") as kept:
+                await build(check, target)(target)
+            await eventually(lambda: heard == [b""], "the end of the connection", limit=1)
+            assert kept.tb is not None
+
+
+@pytest.mark.filterwarnings("error")
+async def test_a_cancelled_login_leaves_no_connection_to_the_garbage_collector() -> None:
+    async with saying(close=False) as (target, heard):
+        assert not (await outcome(target, settings(timeout=0.1, username="u"))).healthy
+        await eventually(lambda: heard == [b""], "the end of the connection", limit=1)
+    gc.collect()
+
+
 async def test_the_handshake_is_completed_and_ended() -> None:
     ok = packet(b"\x00\x00\x00\x02\x00\x00\x00", 2)
     async with saying(packet(GREETING), ok, b"") as (target, heard):
@@ -171,8 +192,16 @@ async def test_a_login_asks_and_quits(mariadb: MariaDBServer) -> None:
     aborted = counted(mariadb, "Aborted_clients"), counted(mariadb, "Aborted_connects")
     logins = counted(mariadb, "Connections")
     assert await outcome(here(mariadb), settings(username="nerve", password="s3cret")) == Outcome("mysql", True)
-    assert (counted(mariadb, "Aborted_clients"), counted(mariadb, "Aborted_connects")) == aborted
     assert counted(mariadb, "Connections") > logins
+    await abrupt(here(mariadb))
+    await eventually(lambda: counted(mariadb, "Aborted_clients") > aborted[0], "the count of an abrupt end")
+    assert (counted(mariadb, "Aborted_clients"), counted(mariadb, "Aborted_connects")) == (aborted[0] + 1, aborted[1])
+
+
+async def abrupt(target: Address) -> None:
+    """A login that ends without a quit, which the server counts."""
+    connection = await aiomysql.connect(host=target.host, port=target.port, user="nerve", password="s3cret")
+    connection.close()
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ async def handshake(target: Address, patience: float) -> None:
         try:
             async with asyncio.timeout_at(end):
                 await _end_handshake(reader, writer, sequence)
-        except (OSError, TimeoutError, asyncio.IncompleteReadError, Unhealthy):
+        except (OSError, asyncio.IncompleteReadError, Unhealthy):  # or TimeoutError, which is an OSError
             return  # the greeting said what there was to know
     finally:
         writer.transport.abort()

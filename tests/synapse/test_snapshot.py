@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dockstack.events import Event
+from dockstack.model import Entry, Instance
+from dockstack.settings.synapse import SynapseService
+from dockstack.synapse import snapshot
+from dockstack.synapse.snapshot import (
+    Saved,
+    SnapshotFile,
+    SnapshotUnreadable,
+    decode,
+    encode,
+    encode_one,
+    fingerprint,
+    load,
+)
+from tests.waiting import eventually
+
+INSTANCES = st.builds(
+    Instance,
+    host=st.text(min_size=1),
+    port=st.integers(1, 65535) | st.text(min_size=1),
+    name=st.none() | st.text(),
+    id=st.none() | st.integers(0, 2**40),
+    weight=st.none() | st.integers() | st.text(),
+    haproxy_server_options=st.none() | st.text(),
+    labels=st.none() | st.just('{"a":1}'),
+)
+SAVED = st.builds(
+    Saved,
+    fingerprint=st.text(),
+    entry=st.builds(Entry, st.lists(INSTANCES, max_size=4).map(tuple)),
+    ids=st.dictionaries(st.text(), st.integers(1, 65535), max_size=4),
+    config=st.text(),
+)
+ONE = Saved("mark", Entry((Instance("h", 80, "n", 7, 3, "opt", '{"a":1}'),)), {"n_h:80": 7}, "{}")
+
+
+def service(**discovery: Any) -> SynapseService:
+    return SynapseService.model_validate(
+        {"discovery": {"method": "zookeeper", "hosts": ["h:1"], "path": "/a", **discovery}}
+    )
+
+
+def ignore(event: Event) -> None:
+    """Events are of no interest here."""
+
+
+@given(st.dictionaries(st.text(), SAVED, max_size=3))
+def test_what_is_written_is_read(saved: dict[str, Saved]) -> None:
+    assert decode(encode({name: encode_one(name, one) for name, one in saved.items()})) == saved
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"[]",
+        b"{",
+        b"\xff",
+        b'{"version":2,"services":{}}',
+        b'{"version":1}',
+        b'{"version":1,"services":{"a":{}}}',
+        b'{"version":1,"services":{"a":[]}}',
+        b'{"version":1,"services":{"a":{"fingerprint":"","instances":[{"host":1,"port":2}],"ids":{},"config":""}}}',
+        b'{"version":1,"services":{"a":{"fingerprint":"","instances":[{"host":"h"}],"ids":{},"config":""}}}',
+        b'{"version":1,"services":{"a":{"fingerprint":"","instances":[{"host":"h","port":1,"x":1}],"ids":{},"config":""}}}',
+        b'{"version":1,"services":{"a":{"fingerprint":"","instances":[],"ids":{"n":"7"},"config":""}}}',
+    ],
+)
+def test_damage_is_one_error_with_the_place(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "s.json"
+    path.write_bytes(data)
+    with pytest.raises(SnapshotUnreadable, match=str(path)):
+        load(path)
+
+
+def test_no_file_is_nothing_saved(tmp_path: Path) -> None:
+    assert load(tmp_path / "none") == {}
+
+
+def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SnapshotUnreadable, match="Is a directory"):
+        load(tmp_path)
+
+
+def test_the_fingerprint_follows_where_the_instances_are_found() -> None:
+    assert fingerprint(service()) == fingerprint(service())
+    assert fingerprint(service(path="/b")) != fingerprint(service())
+    assert fingerprint(service(hosts=["other:1"])) != fingerprint(service())
+
+
+async def test_the_file_follows_what_it_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "s.json"
+    keeper = SnapshotFile(path, {"a": "1", "b": "2"}, ignore)
+    task = asyncio.create_task(keeper.run())
+    keeper.remember("a", ONE.entry, {"n_h:80": 7}, "x")
+    await eventually(path.exists, "written")
+    keeper.remember("b", Entry(()), {}, "")
+    await eventually(lambda: len(load(path)) == 2, "written again")
+    assert load(path) == {"a": Saved("1", ONE.entry, {"n_h:80": 7}, "x"), "b": Saved("2", Entry(()), {}, "")}
+    assert path.stat().st_mode & 0o777 == 0o600
+    task.cancel()
+    await asyncio.wait((task,))
+
+
+async def test_a_disk_that_refuses_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot, "SPACING", 0.01)
+    path = tmp_path / "not-yet" / "s.json"
+    said: list[Event] = []
+    keeper = SnapshotFile(path, {"a": "1"}, said.append)
+    task = asyncio.create_task(keeper.run())
+    keeper.remember("a", ONE.entry, {}, "")
+    await eventually(lambda: bool(said), "told")
+    os.mkdir(path.parent)
+    await eventually(path.exists, "written in the end")
+    assert json.loads(path.read_bytes())["version"] == 1
+    task.cancel()
+    await asyncio.wait((task,))

@@ -120,6 +120,18 @@ async def test_nonsense_ends_the_connection(nonsense: bytes) -> None:
             await connection.send(delete())
 
 
+async def test_nothing_is_believed_behind_an_answer_that_ended_the_connection() -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(EVENT + answer(await frame(reader), error=-112) + EVENT)
+        await reader.read()
+
+    events: list[WatchEvent] = []
+    async with greeted(script, events) as connection:
+        with pytest.raises(Interrupted):
+            await connection.send(delete())
+        assert len(events) == 1
+
+
 async def test_an_answer_that_cannot_be_decoded_ends_the_connection() -> None:
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(answer(await frame(reader), b"\0\0\0\x09x"))

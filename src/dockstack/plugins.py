@@ -23,7 +23,7 @@ def load(group: str, kind: str, where: str) -> Callable[..., Any]:
     It is that of the package's module of this name, else the entry point of this name in `dockstack.GROUP`, which is
     such a function or a module that has one. Raises ConfigurationError, with `where` the user wrote the kind.
     """
-    if kind in _modules(group):
+    if kind in built_in(group):
         plugin: Any = importlib.import_module(f"{_PACKAGES[group]}.{kind}")
     else:
         plugin = _imported(_entry_point(group, kind, where), where)
@@ -33,14 +33,15 @@ def load(group: str, kind: str, where: str) -> Callable[..., Any]:
     return build  # type: ignore[no-any-return]
 
 
-def known(group: str) -> tuple[str, ...]:
-    """All kinds of the group that are installed, sorted."""
-    return tuple(sorted(_modules(group) | {point.name for point in entry_points(group=f"dockstack.{group}")}))
-
-
-def _modules(group: str) -> frozenset[str]:
+def built_in(group: str) -> frozenset[str]:
+    """The kinds of the group that are modules of the package."""
     package = importlib.import_module(_PACKAGES[group])
     return frozenset(module.name for module in pkgutil.iter_modules(package.__path__))
+
+
+def known(group: str) -> tuple[str, ...]:
+    """All kinds of the group that are installed, sorted."""
+    return tuple(sorted(built_in(group) | {point.name for point in entry_points(group=f"dockstack.{group}")}))
 
 
 def _entry_point(group: str, kind: str, where: str) -> EntryPoint:

@@ -72,6 +72,7 @@ def test_all_problems_are_told_with_their_place() -> None:
                 a={"zk_hosts": [], "zk_path": ""},
                 b={},
                 c={"checks": [{"type": "tcp"}, {"type": "x", "module": "htpp", "anything": 1}]},
+                e={"checks": [{"type": "http", "module": "http", "uri": "/"}]},
                 d={"checks": [{"type": "http", "uri": "/", "ssl": True, "verify": True, "ca_file": "/nowhere"}]},
             )
         )
@@ -79,10 +80,17 @@ def test_all_problems_are_told_with_their_place() -> None:
         "services.a",
         "services.a",
         "services.c.checks[1]",
+        "services.e.checks[0]",
         "services.d.checks[0]",
     ]
     text = str(raised.value)
-    for words in ("zk_path is missing", "zk_hosts is missing", "did you mean http?", "No such file"):
+    for words in (
+        "zk_path is missing",
+        "zk_hosts is missing",
+        "did you mean http?",
+        "module http is built in",
+        "No such file",
+    ):
         assert words in text
 
 

@@ -78,6 +78,8 @@ def plan(settings: NerveSettings) -> tuple[Service, ...]:
 
 def _probe(name: str, service: NerveService, check: Check, where: str) -> Probe:
     target = Address(check.host or service.host, int(check.port or service.port))
+    if check.module in plugins.built_in("checks"):
+        raise ConfigurationError(Problem(where, f"module {check.module} is built in: write it as the type, alone"))
     build = plugins.load("checks", check.module or check.type, where)
     try:
         ready = build(check, target)

@@ -16,6 +16,7 @@ from dockstack.synapse.haproxy import sections
 from dockstack.synapse.haproxy.meaning import defaults_of
 from dockstack.synapse.haproxy.model import (
     Admin,
+    Backend,
     Document,
     Running,
     RunningBackend,
@@ -163,20 +164,23 @@ def _settled(old: Stanza, new: Stanza | None, running: Running) -> Stanza:
     servers: list[Server] = []
     for server in new.backend.servers:
         now = has.get(server.name)
-        if is_disabled(server) or (now is not None and _is_taken(now, server, old.backend.default_server)):
+        if is_disabled(server) or (now is not None and _is_taken(now, server, old.backend)):
             servers.append(server)
         elif server.name in before:
             servers.append(before[server.name])
     return replace(old, backend=replace(old.backend, servers=tuple(servers)))
 
 
-def _is_taken(now: RunningServer, server: Server, inherited: str) -> bool:
+def _is_taken(now: RunningServer, server: Server, backend: Backend) -> bool:
+    has = now.server
     return (
         now.known
         and now.admin is Admin.READY
-        and now.weight == weight(server, inherited)
-        and (now.server.address, now.server.id, now.server.cookie) == (server.address, server.id, server.cookie)
-        and same_options(now.server.options, server.options)
+        and now.weight == weight(server, backend.default_server)
+        and has.address == server.address
+        and (has.id == server.id or None in (has.id, server.id))
+        and (has.cookie == server.cookie or not backend.has_cookie)
+        and same_options(has.options, server.options)
     )
 
 

@@ -29,7 +29,18 @@ from tests.registry.zookeeper.scripted import (
     scripted,
     speaks_http,
 )
-from tests.registry.zookeeper.wiretap import ADD_WATCH, CREATE, GET, PING, SET, Wiretap
+from tests.registry.zookeeper.wiretap import (
+    ADD_WATCH,
+    CHILDREN,
+    CLOSE,
+    CREATE,
+    EXISTS,
+    GET,
+    PING,
+    REMOVE_WATCHES,
+    SET,
+    Wiretap,
+)
 from tests.servers.ports import free_port
 from tests.servers.proxy import TcpProxy
 from tests.servers.zookeeper import ZooKeeperServer
@@ -207,6 +218,29 @@ async def test_a_cut_is_mended_at_once_with_the_same_session(tap: Wiretap, root:
         assert len(log.of(Suspended)) == 3
 
 
+@pytest.mark.parametrize("persistent", [True, False], ids=["persistent", "one-shot"])
+async def test_after_a_cut_nothing_is_written_and_no_request_is_large(
+    tap: Wiretap, root: str, persistent: bool
+) -> None:
+    """A server refuses what is over its jute.maxbuffer, so nothing may grow with the number of watches."""
+    log, numbers = Log(), list(range(1, 1001))
+    async with opened(tap.locator(root), log, persistent) as registry:
+        leases = await asyncio.gather(*(registry.put(copy(number)) for number in numbers))
+        await until_ports(registry.watch(PATH, NERVE), numbers)
+        await eventually(lambda: tap.count(EXISTS) >= 1000, "the watches on the new nodes are set")
+        before = len(tap.asked)
+        tap.cut()
+        await log.until(Connected, 2)
+        watch = registry.watch(PATH, NERVE)
+        await until_ports(watch, numbers)
+        await eventually(lambda: tap.count(EXISTS, before) >= 1000, "each node is asked for")
+        counts = tap.counts(before)
+        assert counts[EXISTS] == 1000
+        assert set(counts) <= {EXISTS, GET, CHILDREN, ADD_WATCH, REMOVE_WATCHES, PING}
+        assert max(asked.size for asked in tap.asked) < 1000
+        assert all(registry.holds(lease) for lease in leases)
+
+
 async def test_an_outage_of_most_of_the_time_out_keeps_the_session(zookeeper: ZooKeeperServer, root: str) -> None:
     """With pauses that double without end the session would be lost after the outage."""
     log, timeout = Log(), 6.0
@@ -356,4 +390,4 @@ async def test_no_four_letter_word_and_nothing_before_the_handshake(tap: Wiretap
     async with opened(tap.locator(root)) as registry:
         await registry.put(copy(1))
     assert [hello.session for hello in tap.hellos] == [0]
-    assert {asked.opcode for asked in tap.asked} <= {CREATE, GET, SET, ADD_WATCH, PING, 3, -11}
+    assert {asked.opcode for asked in tap.asked} <= {CREATE, GET, SET, EXISTS, PING, CLOSE}

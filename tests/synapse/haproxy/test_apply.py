@@ -16,7 +16,7 @@ from dockstack.synapse.haproxy import master, process
 from dockstack.synapse.haproxy.model import Admin
 from dockstack.synapse.haproxy.seat import Seat
 from tests.servers.haproxy import HaproxyBinary
-from tests.servers.ports import accepts
+from tests.servers.ports import accepts, free_port
 from tests.synapse.haproxy.applying import (
     HTTP,
     TCP,
@@ -338,6 +338,29 @@ async def test_the_last_good_file_serves_when_the_new_one_is_refused_at_a_start(
     async with applying(stand, wrong) as running:
         running.put(web=await backs.start("a", "b"))
         await serves(running, "web", {"a", "b"})
+
+
+async def test_services_come_and_go_and_move_with_one_reload_each(stand: Stand, backs: Origins) -> None:
+    services = {"web": stand.service("web", TCP), "old": stand.service("old")}
+    async with applying(stand, stand.settings(services)) as running:
+        await running.apply(web=await backs.start("a"), old=await backs.start("b"))
+        session = await Session.open(stand.ports["web"])
+        assert await session.ask() == "a"
+        del services["old"]
+        services["new"] = stand.service("new")
+        moved = stand.ports["web"] = free_port()
+        services["web"] = stand.service("web", TCP)
+        running.picture = replace(running.picture, services=stand.settings(services).services)
+        await running.apply(new=await backs.start("c"))
+        assert running.applier.reloads == 1
+        assert await answers(moved) == {"a"}
+        assert await answers(stand.ports["new"]) == {"c"}
+        assert not accepts(stand.ports["old"])
+        assert await session.ask() == "a"
+        session.close()
+        await running.apply(new=await backs.start("c", "d"))
+        assert await answers(stand.ports["new"]) == {"c", "d"}
+        assert running.applier.reloads == 1
 
 
 # -- HAProxy ends, or somebody else touches it

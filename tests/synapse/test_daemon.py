@@ -1,0 +1,304 @@
+"""The daemon as a process, on a directory as the registry, with real HAProxys."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dockstack.admin.client import NoAnswer
+from dockstack.admin.client import ask as ask_daemon
+from dockstack.admin.report import Report
+from dockstack.events import Event
+from dockstack.model import Instance
+from dockstack.registry import Lease, Locator, Registration, Registry, open_registry
+from dockstack.synapse import daemon, snapshot
+from dockstack.synapse.haproxy import process
+from dockstack.synapse.haproxy.model import Admin
+from tests.servers.haproxy import HaproxyBinary
+from tests.servers.ports import accepts, free_port
+from tests.synapse.haproxy.applying import Load, Origins, Stand, answers, cleared, origins
+from tests.waiting import eventually
+
+
+def ignore(event: Event) -> None:
+    """Events are of no interest here."""
+
+
+@dataclass
+class Synapse:
+    """`dockstack synapse` with one service, `web`, started and killed at will."""
+
+    stand: Stand
+    backs: Origins
+    registry: Registry
+    running: asyncio.subprocess.Process | None = None
+    leases: dict[str, Lease] = field(default_factory=dict)
+    more: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def port(self) -> int:
+        return self.stand.ports["web"]
+
+    @property
+    def log(self) -> Path:
+        return self.stand.directory / "synapse.log"
+
+    def configure(self, **top: Any) -> None:
+        own = self.stand.service("web")
+        own["discovery"] = {"method": "file", "directory": str(self.stand.directory / "registry"), "path": "/web"}
+        own |= self.more
+        text = {
+            "services": {"web": own},
+            "haproxy": {
+                "global": [],
+                "defaults": ["timeout connect 500ms", "timeout client 10s", "timeout server 10s", "retries 3"],
+                "bind_address": "127.0.0.1",
+                "config_file_path": str(self.stand.place.config),
+                "socket_file_path": str(self.stand.place.stats_socket),
+                "restart_interval": 0.1,
+                **top,
+            },
+        }
+        (self.stand.directory / "synapse.json").write_text(json.dumps(text))
+
+    async def start(self, *arguments: str) -> None:
+        directory = self.stand.directory
+        with self.log.open("ab") as log:
+            self.running = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "dockstack", "synapse", "-c", str(directory / "synapse.json")),
+                *("--run-dir", str(directory), "--state-dir", str(directory), "--haproxy", str(self.stand.binary)),
+                *arguments,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def report(self, question: Any = "ready") -> Report:
+        try:
+            return ask_daemon(self.stand.directory / daemon.SOCKET, question, 2)
+        except NoAnswer as error:
+            return Report(False, (str(error),))
+
+    async def ready(self, limit: float = 20.0) -> None:
+        async with asyncio.timeout(limit):
+            while not (await asyncio.to_thread(self.report)).ok:
+                assert self.running is not None
+                assert self.running.returncode is None, self.log.read_text()
+                await asyncio.sleep(0.02)
+
+    async def kill(self) -> None:
+        assert self.running is not None
+        self.running.kill()
+        await self.running.wait()
+
+    async def terminate(self) -> float:
+        """Seconds from SIGTERM to the end, which must be an orderly one."""
+        assert self.running is not None
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        self.running.terminate()
+        async with asyncio.timeout(10):
+            assert await self.running.wait() == 0, self.log.read_text()
+        return loop.time() - begun
+
+    async def announce(self, *names: str) -> None:
+        """These origins are registered, and no others."""
+        for name in [name for name in self.leases if name not in names]:
+            await self.registry.remove(self.leases.pop(name))
+        for name in names:
+            if name not in self.leases:
+                (instance,) = await self.backs.start(name)
+                self.leases[name] = await self.registry.put(Registration(name, "/web", instance))
+
+    async def serves(self, *names: str, limit: float = 15.0) -> None:
+        async with asyncio.timeout(limit):
+            while await answers(self.port) != set(names):  # noqa: ASYNC110 - HAProxy sends no event
+                await asyncio.sleep(0.01)
+
+    async def in_service(self) -> dict[str, tuple[str, int]]:
+        """Name → address and weight of each server that takes traffic, as HAProxy has it."""
+        link = await self.stand.link()
+        found = link.running.backends["web"].servers if "web" in link.running.backends else {}
+        link.close()
+        ready = {name: one for name, one in found.items() if one.admin is Admin.READY}
+        return {name: (f"{one.server.address} id {one.server.id}", one.weight) for name, one in ready.items()}
+
+    def in_file(self) -> dict[str, tuple[str, int]]:
+        """The same, as the file has it."""
+        rows = [line.split() for line in self.stand.file().splitlines() if line.startswith("\tserver ")]
+        return {row[1]: (f"{row[2]} id {row[4]}", 1) for row in rows if row[-1] != "disabled"}
+
+
+@asynccontextmanager
+async def synapse_on(binary: Path) -> AsyncIterator[Synapse]:
+    directory = Path(tempfile.mkdtemp(prefix="dsd-"))  # a Unix socket's path has a limit
+    async with AsyncExitStack() as stack:
+        stand = await stack.enter_async_context(cleared(Stand(directory, binary)))
+        backs = await stack.enter_async_context(origins())
+        locator = Locator("file", root=str(directory / "registry"))
+        registry = await stack.enter_async_context(open_registry(locator, ignore))
+        one = Synapse(stand, backs, registry)
+        one.configure()
+        try:
+            yield one
+        finally:
+            if one.running is not None and one.running.returncode is None:
+                await one.kill()
+
+
+@pytest.fixture
+async def synapse(haproxy: HaproxyBinary) -> AsyncIterator[Synapse]:
+    async with synapse_on(haproxy.path) as one:
+        yield one
+
+
+async def test_its_whole_life(synapse: Synapse) -> None:
+    await synapse.announce("a", "b")
+    await synapse.start()
+    await synapse.ready()
+    assert await answers(synapse.port) == {"a", "b"}
+    await synapse.announce("b", "c")
+    await synapse.serves("b", "c")
+    assert "reloads: 0, repaired: 0" in synapse.report("health").lines
+    assert await synapse.terminate() < 5
+    assert synapse.stand.masters() == []
+    assert not accepts(synapse.port)
+    assert not synapse.stand.place.stats_socket.exists()
+
+
+async def test_a_killed_one_leaves_haproxy_which_the_next_adopts_under_load(synapse: Synapse) -> None:
+    await synapse.announce("a", "b")
+    await synapse.start()
+    await synapse.ready()
+    masters = synapse.stand.masters()
+    async with Load(synapse.port) as load:
+        for names in (("a", "b", "c"), ("b", "c"), ("a", "c", "d")):
+            await synapse.kill()
+            await synapse.announce(*names)  # while nobody looks
+            await load.more(20)
+            await synapse.start()
+            await synapse.ready()
+            await synapse.serves(*names)
+            assert synapse.stand.masters() == masters
+    assert (load.bad, load.good > 60) == (0, True)
+
+
+async def test_killed_at_random_moments_it_comes_to_the_right_end(synapse: Synapse) -> None:
+    """SIGKILL of synapse, of HAProxy or of both in the middle of a random change."""
+    draw = random.Random(7)
+    names: tuple[str, ...] = ("a",)
+    await synapse.announce(*names)
+    await synapse.start()
+    await synapse.ready()
+    for _ in range(12):
+        names = tuple(draw.sample("abcdef", draw.randint(1, 5)))
+        change = asyncio.create_task(synapse.announce(*names))
+        await asyncio.sleep(draw.random() * 0.05)
+        victim = draw.choice(("synapse", "haproxy", "both"))
+        if victim != "synapse":
+            for pid in synapse.stand.masters():
+                os.kill(pid, signal.SIGKILL)
+        if victim != "haproxy":
+            await synapse.kill()
+            await synapse.start()
+        await change
+        await synapse.ready()
+        await synapse.serves(*names)
+        assert len(synapse.stand.masters()) == 1
+        running = await synapse.in_service()
+        assert {name.split("_")[1].split(":")[0] for name in running} == {"127.0.0.1"}
+        assert {name.split("_")[0] for name in running} == set(names)
+        await eventually(lambda now=running: synapse.in_file() == now, "the file follows")  # type: ignore[misc]
+
+
+async def test_what_was_saved_serves_while_the_registry_is_away(synapse: Synapse) -> None:
+    synapse.more = {"default_servers": [{"host": "127.0.0.1", "port": free_port(), "name": "spare"}]}
+    synapse.configure()
+    await synapse.announce("a", "b")
+    await synapse.start()
+    await synapse.ready()
+    ids = await synapse.in_service()
+    saved = synapse.stand.directory / snapshot.FILE
+    await eventually(
+        lambda: saved.exists() and len(snapshot.load(saved)["web"].entry.instances) == 2, "the snapshot is written"
+    )
+    await synapse.terminate()
+    registry = synapse.stand.directory / "registry"
+    registry.rename(registry.with_suffix(".away"))
+    registry.write_text("no directory: the registry cannot be read")
+    await synapse.start("--startup-grace", "0.3")
+    await synapse.ready()
+    assert await answers(synapse.port) == {"a", "b"}
+    assert await synapse.in_service() == ids
+    assert any("its watcher has not answered yet" in line for line in synapse.report().lines)
+    await synapse.terminate()
+    own = json.loads((synapse.stand.directory / "synapse.json").read_text())
+    own["services"]["web"]["discovery"]["path"] = "/other"  # another place: it does not inherit
+    (synapse.stand.directory / "synapse.json").write_text(json.dumps(own))
+    await synapse.start("--startup-grace", "0.3")
+    await synapse.ready()
+    assert [name.split("_")[0] for name in await synapse.in_service()] == ["spare"]
+
+
+async def test_a_damaged_snapshot_is_told_and_ignored(synapse: Synapse) -> None:
+    (synapse.stand.directory / snapshot.FILE).write_text("{")
+    await synapse.announce("a")
+    await synapse.start()
+    await synapse.ready()
+    assert "the saved snapshot is not used" in synapse.log.read_text()
+    assert await answers(synapse.port) == {"a"}
+
+
+async def test_an_end_before_the_first_picture_ends_the_haproxy_of_the_last_run(synapse: Synapse) -> None:
+    await synapse.announce("a")
+    await synapse.start()
+    await synapse.ready()
+    await synapse.kill()
+    assert len(synapse.stand.masters()) == 1
+    registry = synapse.stand.directory / "registry"
+    registry.rename(registry.with_suffix(".away"))
+    registry.write_text("no directory: the registry cannot be read")
+    await synapse.start("--startup-grace", "60")
+    await eventually(lambda: synapse.report("health").ok, "it runs")
+    assert not synapse.report("ready").ok
+    assert await answers(synapse.port) == {"a"}  # nothing is touched while nothing is known
+    assert await synapse.terminate() < 5
+    assert synapse.stand.masters() == []
+
+
+async def test_a_frozen_haproxy_does_not_hold_the_end(synapse: Synapse) -> None:
+    await synapse.announce("a")
+    await synapse.start()
+    await synapse.ready()
+    for pid in process.ours(synapse.stand.place.master_socket):
+        os.kill(pid, signal.SIGSTOP)
+    assert await synapse.terminate() < 5.5
+    assert synapse.stand.masters() == []
+
+
+async def test_an_unknown_host_name_and_a_bad_registration_do_not_stop_the_rest(synapse: Synapse) -> None:
+    await synapse.announce("a")
+    bad = Instance("no-such-host.invalid", 80, "gone")
+    worse = Instance("127.0.0.1", 80, "worse", haproxy_server_options="frobnicate")
+    await synapse.registry.put(Registration("bad", "/web", bad))
+    await synapse.registry.put(Registration("worse", "/web", worse))
+    await synapse.start()
+    await synapse.ready()
+    assert await answers(synapse.port) == {"a"}
+    await eventually(
+        lambda: any("no-such-host.invalid" in line for line in synapse.report("health").lines), "the bad host is told"
+    )
+    assert "worse_127.0.0.1:80 is left out" in synapse.log.read_text()

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from dockstack.errors import ConfigurationError
+from dockstack.events import Emit, Event
+from dockstack.model import Entry, Instance
+from dockstack.registry import Locator, Registration, Registry, memory
+from dockstack.registry.pool import Pool
+from dockstack.runtime.latest import Latest
+from dockstack.settings.synapse import SynapseSettings
+from dockstack.synapse.haproxy.document import Layout, Picture
+from dockstack.synapse.snapshot import Saved
+from dockstack.synapse.world import World
+from tests.waiting import eventually
+
+
+@dataclass
+class Scene:
+    """A world of services on a registry in memory."""
+
+    registry: memory.World
+    pool: Pool
+    announcer: Registry
+    said: list[str] = field(default_factory=list)
+    pictures: Latest[Picture] = field(default_factory=Latest)
+
+    def tell(self, event: Event) -> None:
+        self.said.append(str(event))
+
+    def world(self, services: dict[str, Any]) -> World:
+        assert services
+        settings = SynapseSettings.model_validate(
+            {"services": services, "haproxy": {"global": [], "defaults": [], "do_writes": False, "do_socket": False}}
+        )
+        assert settings.haproxy is not None
+        return World(Layout(settings.haproxy, (), "host"), settings, self.pool, self.tell)
+
+    @asynccontextmanager
+    async def following(self, world: World, grace: float = 5.0) -> AsyncIterator[None]:
+        task = asyncio.create_task(world.follow(self.pictures, grace))
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait((task,))
+
+    async def announce(self, path: str, name: str, **more: Any) -> None:
+        instance = Instance("10.0.0.1", 80, name, **more)
+        await self.announcer.put(Registration(f"{path}/{name}", path, instance))
+
+    def names(self, service: str = "web") -> set[str | None]:
+        picture = self.pictures.peek()
+        return set() if picture is None else {one.name for one in picture.catalog.entries[service].instances}
+
+
+@pytest.fixture
+async def scene() -> AsyncIterator[Scene]:
+    registry = memory.World()
+
+    def open_one(locator: Locator, emit: Emit) -> AbstractAsyncContextManager[Registry]:
+        return registry.open(emit)
+
+    def ignore(event: Event) -> None:
+        """Nobody listens."""
+
+    async with Pool(ignore, open_one) as pool, registry.open(ignore) as announcer:
+        yield Scene(registry, pool, announcer)
+
+
+def service(path: str = "/web", port: int = 80, **more: Any) -> dict[str, Any]:
+    return {
+        "discovery": {"method": "zookeeper", "hosts": ["h:1"], "path": path},
+        "haproxy": {"port": port, "listen": ["mode http"]},
+        **more,
+    }
+
+
+async def test_the_first_picture_waits_for_every_watcher(scene: Scene) -> None:
+    await scene.announce("/web", "a")
+    async with scene.following(scene.world({"web": service(), "db": service("/db", 81)})):
+        await eventually(lambda: scene.names() == {"a"}, "the picture")
+        picture = scene.pictures.peek()
+        assert picture is not None
+        assert picture.catalog.entries["db"] == Entry(())
+        await scene.announce("/web", "b")
+        await eventually(lambda: scene.names() == {"a", "b"}, "the change")
+        newer = scene.pictures.peek()
+        assert newer is not None
+        assert newer.services is picture.services
+        assert newer.catalog.entries["db"] is picture.catalog.entries["db"]
+
+
+async def test_without_a_registry_default_servers_serve_after_the_grace(scene: Scene) -> None:
+    scene.registry.break_()
+    world = scene.world({"web": service(default_servers=[{"host": "10.0.0.9", "port": 9, "name": "spare"}])})
+    async with scene.following(world, grace=0.1):
+        await eventually(lambda: scene.names() == {"spare"}, "the default server")
+        assert any("no answer yet about web" in text for text in scene.said)
+        assert "service web: its watcher has not answered yet" in world.trouble
+        scene.registry.heal()
+        await scene.announce("/web", "a")
+        await eventually(lambda: scene.names() == {"a"}, "the real one")
+        assert world.trouble == ()
+
+
+async def test_without_a_registry_what_was_saved_serves(scene: Scene) -> None:
+    scene.registry.break_()
+    world = scene.world({"web": service(default_servers=[{"host": "10.0.0.9", "port": 9, "name": "spare"}])})
+    config = '{"haproxy": {"port": 8080, "listen": ["mode tcp"]}}'
+    world.restore({"web": Saved("", Entry((Instance("10.0.0.1", 80, "saved"),)), {}, config)})
+    async with scene.following(world, grace=0.1):
+        await eventually(lambda: scene.names() == {"saved"}, "the saved one")
+        picture = scene.pictures.peek()
+        assert picture is not None
+        assert picture.services["web"].haproxy.port == 8080
+        assert world.config("web") == config
+
+
+async def test_a_registry_that_is_lost_keeps_the_picture(scene: Scene) -> None:
+    await scene.announce("/web", "a")
+    async with scene.following(scene.world({"web": service()})):
+        await eventually(lambda: scene.names() == {"a"}, "the picture")
+        scene.registry.break_()
+        scene.registry.expire()
+        await asyncio.sleep(0.05)
+        assert scene.names() == {"a"}
+
+
+async def test_the_registrys_configuration_is_served_live(scene: Scene) -> None:
+    await scene.announce("/web", "a")
+    async with scene.following(scene.world({"web": service()})):
+        await eventually(lambda: scene.names() == {"a"}, "the picture")
+        scene.registry.set_data("/web", b'{"haproxy": {"port": 8080, "listen": ["mode tcp"]}}')
+        await eventually(lambda: port(scene) == 8080, "the registry's port")
+        scene.registry.set_data("/web", b"")
+        await scene.announce("/web", "b")
+        await eventually(lambda: scene.names() == {"a", "b"}, "the next change")
+        assert port(scene) == 8080  # emptied data keeps the last good one
+
+
+def port(scene: Scene) -> int | str | None:
+    picture = scene.pictures.peek()
+    return None if picture is None else picture.services["web"].haproxy.port
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (b'{"haproxy": {"port": 81, "listen": ["mode tcp"]}}', "service db listens on"),
+        (b'{"haproxy": {"port": 8080, "listen": ["mode http", "reqadd X"]}}', "reqadd"),
+        (b"{", "is no JSON"),
+    ],
+)
+async def test_a_configuration_that_cannot_be_served_is_told_and_left(scene: Scene, text: bytes, why: str) -> None:
+    await scene.announce("/web", "a")
+    world = scene.world({"web": service(), "db": service("/db", 81)})
+    async with scene.following(world):
+        await eventually(lambda: scene.names() == {"a"}, "the picture")
+        scene.registry.set_data("/web", text)
+        await eventually(lambda: any(why in one for one in world.trouble), "told")
+        await scene.announce("/web", "b")
+        await eventually(lambda: scene.names() == {"a", "b"}, "the instances go on")
+        assert port(scene) == 80
+        scene.registry.set_data("/web", b'{"haproxy": {"port": 8081, "listen": ["mode tcp"]}}')
+        await eventually(lambda: port(scene) == 8081, "a good one is taken")
+        assert world.trouble == ()
+
+
+async def test_an_address_that_was_given_up_can_be_taken(scene: Scene) -> None:
+    world = scene.world({"web": service(), "db": service("/db", 81)})
+    async with scene.following(world):
+        scene.registry.set_data("/db", b'{"haproxy": {"port": 82, "listen": ["mode tcp"]}}')
+        await eventually(lambda: world.config("db") != "", "db moves")
+        scene.registry.set_data("/web", b'{"haproxy": {"port": 81, "listen": ["mode tcp"]}}')
+        await eventually(lambda: port(scene) == 81, "web takes its address")
+
+
+async def test_a_watcher_that_cannot_be_made_is_the_users_fault(scene: Scene) -> None:
+    bad = service()
+    bad["discovery"]["auth"] = "no-colon"
+    with pytest.raises(ConfigurationError, match="USER:PASSWORD"):
+        scene.world({"web": bad})

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
+from aiozk.protocol.watches import WatchEvent
 from kazoo.client import KazooClient
 from kazoo.security import make_acl, make_digest_acl
 
@@ -109,6 +110,20 @@ async def test_a_name_that_somebody_takes_over_is_never_absent(
             assert ports(await anext(seen)) == [2]
         await two.remove(lease)
         await until_ports(seen, [])
+
+
+async def test_a_deletion_that_is_told_before_the_creation_is_no_absence(
+    zookeeper: ZooKeeperServer, root: str, persistent: bool
+) -> None:
+    async with opened(at(zookeeper.port, root=root), persistent=persistent) as registry:
+        lease = await registry.put(copy(1, kind=NodeKind.EPHEMERAL))
+        seen = follow(registry)
+        await until_ports(seen, [1])
+        # The two events of one transaction may come in two packets.
+        registry._happened(WatchEvent(type=WatchEvent.DELETED, state=3, path=f"{root}{PATH}/{lease.node}"))
+        async with asyncio.timeout(5):
+            assert ports(await anext(seen)) == [1]
+        assert registry.holds(lease)
 
 
 async def test_a_path_that_is_deleted_is_empty_and_goes_on(

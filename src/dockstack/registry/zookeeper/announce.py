@@ -93,8 +93,8 @@ class Announcements:
             held = entry.held
             if held is None or not held.is_of(lease):
                 return  # another registration of this key has taken its place, and the node with it
-            if self._at.get(held.node.path) == key and not self._ended(held):
-                await nodes.delete(self._session, held.node)
+            if not self._ended(held):
+                await nodes.delete(self._session, held.node, lambda: self._at.get(held.node.path) != key)
             self._forget(held)
             entry.held = None
             held.gone.set()
@@ -223,11 +223,12 @@ class Announcements:
         attempt = entry.attempt
         if attempt is None:
             return None
-        path = await nodes.find(self._session, attempt, self._at.__contains__)
+        path = await nodes.find(self._session, attempt, self._is_spoken_for)
         if path is None:
             return None
         if attempt.draft.place != draft.place:
-            await nodes.delete(self._session, Node(path, attempt.draft.kind, attempt.data))
+            left = Node(path, attempt.draft.kind, attempt.data)
+            await nodes.delete(self._session, left, lambda: path in self._at)
             entry.attempt = None
             return None
         if attempt.data == {draft.data}:
@@ -256,10 +257,14 @@ class Announcements:
     async def _discard(self, held: _Held) -> None:
         """Deletes a node that was left, unless a registration has taken it again."""
         path = held.node.path
-        if self._left.get(path) is held and not self._ended(held):
-            await nodes.delete(self._session, held.node)
+        if not self._ended(held):
+            await nodes.delete(self._session, held.node, lambda: self._left.get(path) is not held)
         if self._left.get(path) is held:
             del self._left[path]
+
+    def _is_spoken_for(self, path: str) -> bool:
+        """Whether the node is a registration's, or about to be deleted because it was one's."""
+        return path in self._at or path in self._left
 
     def _forget(self, held: _Held) -> None:
         if self._at.get(held.node.path) == held.lease.registration.key:

@@ -133,11 +133,12 @@ async def is_there(session: Session, node: Node) -> bool:
     return node.kind is not NodeKind.EPHEMERAL_SEQUENTIAL or found.stat.ephemeral_owner == session.id
 
 
-async def delete(session: Session, node: Node) -> None:
+async def delete(session: Session, node: Node, is_wanted: Callable[[], bool]) -> None:
     """Deletes the node if it is still ours; what is gone, or somebody else's by now, is fine.
 
     Nobody else writes to a sequential node. Another ephemeral one is ours when our session owns it or our write was
-    the last; a persistent one when its data are ours. Raises as `Session.call` does.
+    the last; a persistent one when its data are ours. `is_wanted` tells whether a registration of this process has
+    taken the name meanwhile: then it stays. Raises as `Session.call` does.
     """
     version = _ANY_VERSION
     try:
@@ -150,6 +151,8 @@ async def delete(session: Session, node: Node) -> None:
             if not ours:
                 return
             version = found.stat.version
+        if is_wanted():
+            return
         await session.call(DeleteRequest(path=node.path, version=version))
     except (exc.NoNode, exc.BadVersion):
         return

@@ -1,8 +1,12 @@
-"""The HAProxy programs of this machine: each real test of the output runs once per version."""
+"""The HAProxy programs of this machine: each real test of the output runs once per version.
+
+DOCKSTACK_TEST_HAPROXY=PATH:PATH adds others to the distribution's and the wheel's.
+"""
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -24,9 +28,14 @@ class HaproxyBinary:
 
 
 def binaries() -> tuple[HaproxyBinary, ...]:
-    """The distribution's HAProxy and the wheel's, those that are here, oldest first, one of each version."""
-    found = {binary.version: binary for binary in map(_ask, (*_wheel(), *_distribution())) if binary is not None}
+    """The named HAProxys, the wheel's and the distribution's: those that are here, oldest first, one per version."""
+    asked = map(_ask, (*_named(), *_wheel(), *_distribution()))
+    found = {binary.version: binary for binary in asked if binary is not None}
     return tuple(found[version] for version in sorted(found))
+
+
+def _named() -> tuple[Path, ...]:
+    return tuple(map(Path, filter(None, os.environ.get("DOCKSTACK_TEST_HAPROXY", "").split(":"))))
 
 
 def _distribution() -> tuple[Path, ...]:

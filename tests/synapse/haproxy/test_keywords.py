@@ -16,7 +16,7 @@ acl x path /|bind-process all|compression algo gzip|description x|enabled|errorf
 errorloc302 503 /x|errorloc303 503 /x|force-persist if TRUE|http-request set-header X y|http-response set-header X y
 ignore-persist if TRUE|log 127.0.0.1 local0|log-format x|log-format-sd x|log-tag x|mode http|redirect prefix / if FALSE
 email-alert from a@b|email-alert level alert|email-alert mailers m|email-alert myhostname h|email-alert to x@y
-option forwardfor|option http-buffer-request|option http-keep-alive|option http-no-delay|option http-pretend-keepalive
+option forwardfor|option http-buffer-request|option http-keep-alive|option http-no-delay
 option http-server-close|option httpclose|option httplog|option independent-streams|option nolinger|option originalto
 option splice-auto|option splice-request|option splice-response|option tcpka|option tcplog
 stats admin if TRUE|stats auth a:b|stats enable|stats hide-version|stats http-request allow|stats realm x
@@ -32,7 +32,8 @@ server s9 127.0.0.1:9|server-state-file-name x|source 127.0.0.1|stick-table type
 use-server s9 if TRUE|external-check command /bin/true|external-check path /bin|id 77|guid x
 http-check disable-on-404|http-check expect status 200|http-check send-state|http-check send meth GET uri /
 option abortonclose|option accept-invalid-http-response|option allbackups|option checkcache|option external-check
-option httpchk|option ldap-check|option log-health-checks|option mysql-check user x|option persist
+option http-pretend-keepalive|option httpchk|option ldap-check|option log-health-checks
+option mysql-check user x|option persist
 option pgsql-check user x|option prefer-last-server|option redis-check|option redispatch|option smtpchk|option srvtcpka
 option ssl-hello-chk|option tcp-check|option tcp-smart-connect|option transparent|persist rdp-cookie|stick match src
 stick on src|stick store-request src|stick store-response src|tcp-check connect|tcp-check expect string x
@@ -54,6 +55,7 @@ option idle-close-on-response|tcp-request session accept|timeout client-hs 3s
 """
 DISABLING = "disabled"  # it would take the section out of the check
 SINCE = {"option forwarded": (2, 8), "timeout client-hs": (3, 0), "guid": (3, 0)}
+NOT_NEGATED_SINCE = {"option accept-invalid-http-request": (3, 2), "option accept-invalid-http-response": (3, 2)}
 
 
 def lines(text: str) -> list[str]:
@@ -180,6 +182,7 @@ def test_haproxy_can_negate_the_other_options(haproxy: HaproxyBinary, tmp_path: 
     def negatable(text: str) -> list[str]:
         options = [line for line in lines(text) if line.startswith("option ")]
         there = [line for line in options if SINCE.get(found(line).name, (0, 0)) <= haproxy.version]
+        there = [line for line in there if NOT_NEGATED_SINCE.get(found(line).name, (9, 9)) > haproxy.version]
         return [f"no {line}" for line in there if found(f"no {line}").instead is None]
 
     assert refusals(haproxy, tmp_path, negatable(BOTH + FRONTEND), negatable(BOTH + BACKEND)) == set()

@@ -38,6 +38,11 @@ async def masters(one: Small) -> int:
     return sum(os.getpgid(pid) == pid for pid in ours(one.place.master_socket))
 
 
+async def closed(one: Small) -> None:
+    """Nobody listens: a process that is ending loses its command line, by which it is found, before its sockets."""
+    await eventually(lambda: not accepts(one.port), "nobody listens", limit=5)
+
+
 async def test_a_daemon_line_does_not_take_the_supervision_away(one: Small) -> None:
     one.write(head="daemon")
     async with started(one) as running:
@@ -57,7 +62,7 @@ async def test_its_end_is_seen_and_told(one: Small) -> None:
         assert await running.gone_within(5)
         assert running.status == "was ended by signal 9"
         await process.clear(one.place)
-        assert not accepts(one.port)
+        await closed(one)
         assert not one.place.master_socket.exists()
 
 
@@ -160,14 +165,14 @@ async def test_one_with_another_file_is_ended(one: Small, tmp_path: Path) -> Non
         assert await adopt(other, said.append) is None
         assert ours(one.place.master_socket) == ()
         assert "not to be adopted" in str(said[0])
-        assert not accepts(one.port)
+        await closed(one)
 
 
 async def test_one_whose_master_socket_was_removed_is_ended(one: Small) -> None:
     async with started(one):
         one.place.master_socket.unlink()
         assert await adopt(one.place, ignore) is None
-        assert not accepts(one.port)
+        await closed(one)
 
 
 async def test_a_frozen_master_is_ended(one: Small, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +181,7 @@ async def test_a_frozen_master_is_ended(one: Small, monkeypatch: pytest.MonkeyPa
         running.signal(signal.SIGSTOP)
         assert await adopt(one.place, ignore) is None
         assert await running.gone_within(5)
-        await eventually(lambda: not accepts(one.port), "nobody listens")
+        await closed(one)
 
 
 async def test_a_master_in_the_middle_of_a_reload_is_adopted(one: Small) -> None:
@@ -198,7 +203,7 @@ async def test_a_graceful_stop_lets_open_connections_end(one: Small) -> None:
     async with started(one) as running:
         reader, writer = await asyncio.open_connection("127.0.0.1", one.port)
         stopping = asyncio.create_task(process.stop(running, one.place, 10))
-        await eventually(lambda: not accepts(one.port), "nobody listens")
+        await closed(one)
         assert not stopping.done()
         assert not reader.at_eof()
         writer.close()
@@ -226,5 +231,6 @@ async def test_a_stop_is_bounded(one: Small) -> None:
 
 async def test_files_of_a_process(one: Small) -> None:
     async with started(one) as running:
-        assert files_of(running.pid) == (str(one.place.config),)
+        # A master executes itself once more when it starts, up to 3.0.
+        await eventually(lambda: files_of(running.pid) == (str(one.place.config),), "its files are seen", limit=1)
     assert files_of(2**22 + 1) == ()

@@ -1,7 +1,8 @@
 """Which section of a proxy a configuration line belongs to, by its keyword: the facts, as a table. Pure.
 
-The sides of the keywords up to HAProxy 1.6 are those that SmartStack's synapse goes by; the newer ones are
-HAProxy's own. What HAProxy no longer takes is listed with what to write instead (measured on 2.6 and 2.8).
+The sides of the keywords up to HAProxy 1.6 are those that SmartStack's synapse goes by, one apart (see `_BACKEND`);
+the newer ones are HAProxy's own. What HAProxy no longer takes is listed with what to write instead (measured on 2.6,
+2.8, 3.0 and 3.2).
 """
 
 from __future__ import annotations
@@ -39,22 +40,23 @@ _BOTH = """
 acl bind-process compression description disabled enabled errorfile errorloc errorloc302 errorloc303 force-persist
 http-request http-response ignore-persist log log-format log-format-sd log-tag mode redirect
 email-alert: from level mailers myhostname to
-option: forwardfor http-buffer-request http-keep-alive http-no-delay http-pretend-keepalive http-server-close
+option: forwardfor http-buffer-request http-keep-alive http-no-delay http-server-close
 option: httpclose httplog independent-streams nolinger originalto splice-auto splice-request splice-response
 option: tcpka tcplog
 stats: admin auth enable hide-version http-request realm refresh scope show-desc show-legends show-node uri
 tcp-request: content inspect-delay
 timeout: http-keep-alive http-request tarpit
 """
+# `option http-pretend-keepalive` has never had an effect in a frontend, where HAProxy 3.2 refuses the file for it.
 _BACKEND = """
 balance cookie default-server dispatch fullconn hash-type http-reuse http-send-name-header
 load-server-state-from-file max-keep-alive-queue retries server server-state-file-name source stick-table transparent
 use-server
 external-check: command path
 http-check: disable-on-404 expect send-state
-option: abortonclose accept-invalid-http-response allbackups checkcache external-check httpchk ldap-check
-option: log-health-checks mysql-check persist pgsql-check prefer-last-server redis-check redispatch smtpchk srvtcpka
-option: ssl-hello-chk tcp-check tcp-smart-connect transparent
+option: abortonclose accept-invalid-http-response allbackups checkcache external-check http-pretend-keepalive httpchk
+option: ldap-check log-health-checks mysql-check persist pgsql-check prefer-last-server redis-check redispatch smtpchk
+option: srvtcpka ssl-hello-chk tcp-check tcp-smart-connect transparent
 persist: rdp-cookie
 stick: match on store-request store-response
 tcp-check: connect expect send send-binary

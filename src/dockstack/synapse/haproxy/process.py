@@ -29,6 +29,9 @@ _DEAF = 1.0
 _TERM = 1.0
 """Seconds between SIGTERM and SIGKILL."""
 
+_EXECUTIONS = 20
+"""Looks, 10 ms apart, at the command line of a process that may be executing itself."""
+
 _KILL = 1.0
 """Seconds that the kernel has to take a killed process away."""
 
@@ -118,16 +121,18 @@ async def adopt(place: Place, emit: Emit) -> Process | None:
 
     Raises DockStackError when one answers that this process can neither see nor signal.
     """
+    answering = await _answering(place, limit=_ANSWER if ours(place.master_socket) else 0.2)
+    files = () if answering is None else await _files_of(answering)
     running = ours(place.master_socket)
-    answering = await _answering(place, limit=_ANSWER if running else 0.2)
-    running = ours(place.master_socket)  # read again: a process that executes itself has no command line for a moment
-    if answering is not None and answering not in running:
-        raise DockStackError(
-            f"a HAProxy with the process id {answering} answers on {place.master_socket} and cannot be seen from here "
-            "(another PID namespace?); end it, or choose another directory with --run-dir"
-        )
+    if answering is not None and answering not in running and await _answering(place, limit=0.2) == answering:
+        running = ours(place.master_socket)
+        if answering not in running:  # and it has not ended meanwhile
+            raise DockStackError(
+                f"a HAProxy with the process id {answering} answers on {place.master_socket} and cannot be seen from "
+                "here (another PID namespace?); end it, or choose another directory with --run-dir"
+            )
     adopted = None
-    if answering is not None and files_of(answering) == (str(place.config),):
+    if answering is not None and files == (str(place.config),):
         try:
             adopted = Process(answering)
         except ProcessLookupError:
@@ -211,6 +216,15 @@ def ours(master_socket: Path) -> tuple[int, ...]:
 def files_of(pid: int) -> tuple[str, ...]:
     """The files that a HAProxy was told to load."""
     return tuple(value for flag, value in _pairs(_command_line(pid)) if flag == "-f")
+
+
+async def _files_of(pid: int) -> tuple[str, ...]:
+    """The files, looked for again while there are none: a process that executes itself has no command line then."""
+    for _ in range(_EXECUTIONS):
+        if found := files_of(pid):
+            return found
+        await asyncio.sleep(0.01)
+    return ()
 
 
 def _family(master_pid: int, pids: Sequence[int]) -> frozenset[int]:

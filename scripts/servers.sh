@@ -18,7 +18,7 @@ needed() {
 packages=$(needed | tr '\n' ' ')
 [ -n "$packages" ] || exit 0
 
-echo "Installing by apt: $packages(servers that the tests run against; no service is started)"
+echo "To install by apt: $packages(servers that the tests run against; no service is started)"
 status=0
 # shellcheck disable=SC2086  # a list of words
 sh scripts/apt-install.sh $packages || status=$?

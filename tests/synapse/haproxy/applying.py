@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +31,15 @@ TCP = ("mode tcp",)
 
 class Told(list[Event]):
     """All events, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.listeners: list[Callable[[Event], object]] = []
+
+    def emit(self, event: Event) -> None:
+        self.append(event)
+        for listener in self.listeners:
+            listener(event)
 
     def of(self, kind: type[Event]) -> list[Event]:
         return [one for one in self if isinstance(one, kind)]
@@ -125,7 +134,7 @@ async def applying(
     """The writer with these settings. `leave`: at the end it is gone as if killed, and HAProxy stays."""
     assert settings.haproxy is not None
     options = options or stand.options
-    emit = stand.told.append
+    emit = stand.told.emit
     engine, policy, layout = await arrange(settings.haproxy, options, emit)
     file = File(Path(settings.haproxy.config_file_path or stand.place.config), bool(policy.sockets), emit)
     names = Names(emit)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TypeVar
 import pytest
 
 from dockstack.model import Instance
-from dockstack.synapse.events import Applied, CandidateRefused, HaproxyEnded, Repaired, ServerRefused
+from dockstack.synapse.events import Applied, CandidateRefused, HaproxyEnded, Reloaded, Repaired, ServerRefused
 from dockstack.synapse.haproxy import master, process
 from dockstack.synapse.haproxy.model import Admin
 from dockstack.synapse.haproxy.seat import Seat
@@ -320,6 +321,48 @@ async def test_a_refused_structure_leaves_the_old_one_and_its_servers_are_kept_u
         assert running.applier.reloads == 0
 
 
+async def test_a_reload_that_is_refused_leaves_the_old_file_and_worker(stand: Stand, backs: Origins) -> None:
+    """The check cannot see that an address is taken; the new worker does."""
+    services = {"web": stand.service("web")}
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        async with applying(stand, stand.settings(services)) as running:
+            await running.apply(web=await backs.start("a"))
+            before = stand.file()
+            stand.ports["more"] = taken.getsockname()[1]
+            services["more"] = stand.service("more")
+            running.picture = replace(running.picture, services=stand.settings(services).services)
+            running.put(web=await backs.start("a", "b"))
+            await running.until(lambda: bool(stand.told.of(CandidateRefused)), "refused")
+            await serves(running, "web", {"a", "b"})
+            await running.until(lambda: "server b_" in stand.file(), "the file follows")
+            assert [line for line in stand.file().splitlines() if "server b_" not in line] == before.splitlines()
+            assert running.applier.reloads == 0
+            taken.close()
+            stand.ports["more"] = free_port()
+            services["more"] = stand.service("more")
+            running.picture = replace(running.picture, services=stand.settings(services).services)
+            await running.apply(more=await backs.start("c"))
+            assert await answers(stand.ports["more"]) == {"c"}
+
+
+async def test_what_changes_during_the_check_is_in_the_file_that_is_loaded(stand: Stand, backs: Origins) -> None:
+    services = {"web": stand.service("web"), "fixed": stand.service("fixed", ("mode http", "balance static-rr"))}
+    slow = stand.settings(services, do_checks=True, check_command="sleep 0.5")
+    async with applying(stand, slow) as running:
+        await running.apply(web=await backs.start("a", "b"), fixed=await backs.start("a"))
+        running.put(fixed=await backs.start("a", "f"))
+        await asyncio.sleep(0.1)
+        files: list[str] = []
+        stand.told.listeners.append(lambda event: files.append(stand.file()) if isinstance(event, Reloaded) else None)
+        running.put(web=await backs.start("b", "c"))
+        await running.applied()
+        assert len(files) == running.applier.reloads == 1
+        web = next(part for part in files[0].split("# service ") if part.startswith("web"))
+        assert ["server a_" in web, "server b_" in web, "server c_" in web] == [False, True, True]
+
+
 async def test_a_refused_first_configuration_is_told_and_not_served(stand: Stand, backs: Origins) -> None:
     wrong = stand.settings({"web": stand.service("web")}, extra_sections={"backend other": ["frobnicate 7"]})
     async with applying(stand, wrong) as running:
@@ -435,8 +478,10 @@ async def test_what_is_changed_by_hand_is_put_right(
         assert running.applier.reloads == 0
 
 
-@pytest.mark.parametrize("first", ["worker", "file"])
-async def test_a_file_that_is_edited_by_hand_and_loaded_is_put_right(stand: Stand, backs: Origins, first: str) -> None:
+@pytest.mark.parametrize("first", ["worker", "file", "file long before"])
+async def test_a_file_that_is_edited_by_hand_and_loaded_is_put_right(
+    stand: Stand, backs: Origins, first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with applying(stand, stand.settings({"web": stand.service("web")})) as running:
         await running.apply(web=await backs.start("a", "b"))
         await running.until(stand.place.config.exists, "the file")
@@ -444,10 +489,15 @@ async def test_a_file_that_is_edited_by_hand_and_loaded_is_put_right(stand: Stan
         stand.place.config.write_text(before.replace("balance roundrobin", "balance leastconn\n\thttp-request deny"))
         assert (await master.reload(stand.place.master_socket, 5)).accepted
         await serves(running, "web", {""})
-        if first == "worker":
-            running.applier._seats[0].audit_soon()
-        else:
-            running.applier._inspect_at = 0.0
+        (seat,) = running.applier._seats
+        if first != "worker":
+            with monkeypatch.context() as patch:
+                if first != "file":
+                    patch.setattr(Seat, "audit_soon", lambda _: None)
+                running.applier._inspect_at = 0.0
+                running.applier._wake.set()
+                await running.until(lambda: stand.file() == before, "the file is as before")
+        seat.audit_soon()
         running.applier._wake.set()
         await serves(running, "web", {"a", "b"})
         await running.applied()
@@ -507,21 +557,34 @@ async def test_an_adopted_haproxy_with_another_structure_is_reloaded_once(stand:
 
 
 async def test_a_file_ahead_of_the_process_means_a_reload(stand: Stand, backs: Origins) -> None:
-    services = {"web": stand.service("web")}
-    async with applying(stand, stand.settings(services), leave=True) as running:
+    denying = stand.settings({"web": stand.service("web", (*HTTP, "http-request deny"))})
+    good = stand.settings({"web": stand.service("web")})
+    async with applying(stand, good) as running:
         await running.apply(web=await backs.start("a"))
-    services["more"] = stand.service("more")
-    other = Stand(stand.directory / "elsewhere", stand.binary, stand.ports)
-    other.directory.mkdir()
-    async with applying(other, other.settings(services), leave=True) as running:
-        running.put(web=await backs.start("a"), more=await backs.start("b"))
-        await running.until(other.place.config.exists, "the file")
-        text = other.file().replace(str(other.directory), str(stand.directory))
-    await process.end(process.ours(other.place.master_socket), gently=False)
-    stand.place.config.write_text(text)  # killed between the writing and the reload
-    async with applying(stand, stand.settings(services)) as running:
-        await running.apply(web=await backs.start("a"), more=await backs.start("b"))
-        assert await answers(stand.ports["more"]) == {"b"}
+        ahead = stand.file()
+    async with applying(stand, denying, leave=True) as running:
+        await running.apply(web=await backs.start("a"))
+        await serves(running, "web", {""})
+    stand.place.config.write_text(ahead)  # killed between the writing and the reload
+    async with applying(stand, good) as running:
+        await running.apply(web=await backs.start("a"))
+        assert await answers(stand.ports["web"]) == {"a"}
+        assert running.applier.reloads == 1
+
+
+async def test_a_mark_that_an_earlier_file_left_behind_is_not_believed(stand: Stand, backs: Origins) -> None:
+    """The master's environment, and so the mark, goes on to a worker whose file has none."""
+    settings = stand.settings({"web": stand.service("web")})
+    async with applying(stand, settings, leave=True) as running:
+        await running.apply(web=await backs.start("a"))
+        await running.until(lambda: "server a_" in stand.file(), "the file follows")
+    ours = [line for line in stand.file().splitlines() if "DOCKSTACK_MARK" not in line]
+    theirs = "\n".join(ours).replace("balance roundrobin", "balance roundrobin\n\thttp-request deny")
+    stand.place.config.write_text(f"{theirs}\n")
+    assert (await master.reload(stand.place.master_socket, 5)).accepted
+    async with applying(stand, settings) as running:
+        await running.apply(web=await backs.start("a"))
+        assert await answers(stand.ports["web"]) == {"a"}
         assert running.applier.reloads == 1
 
 

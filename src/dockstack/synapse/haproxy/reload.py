@@ -205,9 +205,12 @@ class Reloader:
             return
         reloaded = await self._parts.engine.reload()
         if not reloaded.accepted:
+            if running is not None and running.loaded is not None:
+                before = self._file.render(settled(drafts.wanted, running.loaded, running)).text
             if self._policy.writes and before is not None:
                 await self.write(before)
-            self.refuse(Candidate(document, rendered.mark, Checked(False, reloaded.lines)), "the reload")
+            lines = reloaded.lines or ("its words are in HAProxy's own log, on the standard error",)
+            self.refuse(Candidate(document, rendered.mark, Checked(False, lines)), "the reload")
             return
         for seat in seats:
             retired = None if seat.link is None else seat.link.identity.pid

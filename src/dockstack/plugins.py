@@ -36,7 +36,7 @@ def load(group: str, kind: str, where: str) -> Callable[..., Any]:
 def built_in(group: str) -> frozenset[str]:
     """The kinds of the group that are modules of the package."""
     package = importlib.import_module(_PACKAGES[group])
-    return frozenset(module.name for module in pkgutil.iter_modules(package.__path__))
+    return frozenset(module.name for module in pkgutil.iter_modules(package.__path__) if module.name[0] != "_")
 
 
 def known(group: str) -> tuple[str, ...]:

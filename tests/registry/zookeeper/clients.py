@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from dockstack.errors import RegistryUnavailable
 from dockstack.model import Address
-from dockstack.registry import Locator, Tls
+from dockstack.registry import Lease, Locator, Registration, Tls
 from dockstack.registry.zookeeper import ZooKeeper
 
 
@@ -25,3 +26,13 @@ async def linked(registry: ZooKeeper, limit: float = 10.0) -> None:
     """Waits until the session has a connection."""
     async with asyncio.timeout(limit):
         await registry.session.connected()
+
+
+async def put_again(registry: ZooKeeper, registration: Registration) -> Lease:
+    """Puts until it works, as nerve does."""
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                return await registry.put(registration)
+            except RegistryUnavailable:
+                await asyncio.sleep(0.005)

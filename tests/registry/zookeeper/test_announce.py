@@ -9,10 +9,10 @@ import pytest
 from kazoo.client import KazooClient
 
 from dockstack.errors import RegistryUnavailable
-from dockstack.registry import Lease, NodeKind, Registration
+from dockstack.registry import NodeKind
 from dockstack.registry.codec import encode
 from dockstack.registry.zookeeper import ZooKeeper
-from tests.registry.zookeeper.clients import at, linked
+from tests.registry.zookeeper.clients import at, linked, put_again
 from tests.registry.zookeeper.recording import NERVE, PATH, copy, opened
 from tests.registry.zookeeper.wiretap import CHILDREN, CREATE, DELETE, EXISTS, GET, MULTI, SET, Wiretap
 from tests.servers.proxy import TcpProxy
@@ -122,16 +122,6 @@ async def test_a_name_that_is_taken_again_is_not_deleted(tap: Wiretap, kazoo: Ka
         assert registry.holds(lease)
 
 
-async def put_again(registry: ZooKeeper, registration: Registration) -> Lease:
-    """Puts until it works, as nerve does."""
-    async with asyncio.timeout(10):
-        while True:
-            try:
-                return await registry.put(registration)
-            except RegistryUnavailable:
-                await asyncio.sleep(0.005)
-
-
 async def test_a_removal_whose_answer_is_lost_can_be_repeated(tap: Wiretap, kazoo: KazooClient, root: str) -> None:
     async with opened(at(tap.port, root=root)) as registry:
         lease = await registry.put(copy(1))
@@ -164,11 +154,10 @@ async def test_a_put_that_the_end_of_the_session_meets_is_done_in_the_new_one(
         first = await registry.put(copy(1))
         await proxy.refuse()
         await eventually(lambda: kazoo.get_children(root + PATH) == [], "the server has ended the session")
-        put = asyncio.ensure_future(registry.put(copy(1)))
+        put = asyncio.ensure_future(put_again(registry, copy(1)))
         await asyncio.sleep(0)
         await proxy.heal()
-        async with asyncio.timeout(5):
-            lease = await put
+        lease = await put
         assert lease.session != first.session
         await eventually(lambda: registry.holds(lease), "it is held")
         assert kazoo.get_children(root + PATH) == [lease.node]

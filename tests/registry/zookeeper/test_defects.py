@@ -26,7 +26,7 @@ from dockstack.registry.zookeeper.events import Connected, Expired, Unreachable
 from tests.conftest import StartZooKeeper
 from tests.registry.snapshots import ports, until
 from tests.registry.zookeeper.certificates import SecureServer
-from tests.registry.zookeeper.clients import at, call, linked
+from tests.registry.zookeeper.clients import at, call, linked, put_again
 from tests.registry.zookeeper.recording import NERVE, PATH, Log, copy, opened
 from tests.registry.zookeeper.scripted import Script, frame, hangs_up, refuses, scripted, welcome
 from tests.registry.zookeeper.wiretap import AUTH, CHILDREN, CREATE, EXISTS, Wiretap
@@ -253,7 +253,7 @@ async def test_11_expiry_ends_every_lease_and_is_told(
         async with asyncio.timeout(5):
             await lost
             assert not registry.holds(lease)
-            again = await registry.put(copy(1))
+            again = await put_again(registry, copy(1))
         assert again.session != lease.session
         assert kazoo.get_children(root + PATH) == [again.node]
         assert len(log.of(Expired)) == 1

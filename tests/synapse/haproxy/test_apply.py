@@ -31,8 +31,7 @@ from tests.synapse.haproxy.applying import (
     cleared,
     origins,
 )
-
-CHECK = "check inter 200ms rise 1 fall 1"
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -441,14 +440,20 @@ async def test_a_haproxy_that_dies_in_a_reload_is_started_again(stand: Stand, ba
             assert len(stand.masters()) == 1
 
 
-async def test_a_reload_by_somebody_else_is_noticed_after_the_next_change(stand: Stand, backs: Origins) -> None:
+@pytest.mark.parametrize("names", [("c",), ("a", "b", "c")])
+async def test_a_reload_by_somebody_else_is_noticed_after_the_next_change(
+    stand: Stand, backs: Origins, names: tuple[str, ...]
+) -> None:
+    """The retired worker takes an addition, and refuses what follows it."""
     async with applying(stand, stand.settings({"web": stand.service("web")})) as running:
         await running.apply(web=await backs.start("a"))
         await running.apply(web=await backs.start("a", "b"))
+        await running.until(lambda: "server b_" in stand.file(), "the file follows")
         assert (await master.reload(stand.place.master_socket, 5)).accepted
-        running.put(web=await backs.start("c"))
-        await serves(running, "web", {"c"})
+        running.put(web=await backs.start(*names))
+        await serves(running, "web", set(names))
         assert len(stand.masters()) == 1
+        assert running.applier.reloads == 0
 
 
 async def test_what_is_changed_by_hand_is_put_right(
@@ -604,6 +609,24 @@ async def test_servers_that_are_in_no_file_are_put_right(stand: Stand, backs: Or
         link = await stand.link()
         assert len(link.running.backends["web"].servers) == 2
         link.close()
+
+
+async def test_one_that_is_being_ended_is_not_adopted(stand: Stand, backs: Origins) -> None:
+    """Synapse was killed between the two signals with which it ends HAProxy."""
+    settings = stand.settings({"db": stand.service("db", TCP)})
+    async with applying(stand, settings, leave=True) as running:
+        await running.apply(db=await backs.start("a"))
+        session = await Session.open(stand.ports["db"])
+        assert await session.ask() == "a"
+    before = (await master.processes(stand.place.master_socket, 5)).master  # one that does not answer loses signals
+    os.kill(before, signal.SIGUSR1)
+    await eventually(lambda: not accepts(stand.ports["db"]), "nobody listens")
+    assert stand.masters() == [before]
+    async with applying(stand, settings) as running:
+        await running.apply(db=await backs.start("a", "b"))
+        assert await answers(stand.ports["db"]) == {"a", "b"}
+        assert stand.masters() not in ([], [before])
+    session.close()
 
 
 async def test_ids_of_running_servers_are_kept(stand: Stand, backs: Origins) -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -9,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from dockstack.events import Event, Retrying
-from dockstack.runtime.files import write_atomically
 from dockstack.synapse.haproxy import file as file_module
 from dockstack.synapse.haproxy.file import File
 from dockstack.synapse.haproxy.model import Document, Section
@@ -73,23 +71,22 @@ async def test_what_was_put_before_does_not_come_over_what_is_written(file: File
 async def test_a_write_that_was_given_up_does_not_come_over_a_later_one(
     file: File, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held, real = threading.Event(), write_atomically
+    """Its thread may begin only after the later one is through."""
+    waiting: list[tuple[int, str]] = []
+    real = file._write
 
-    def slow(path: Path, data: bytes, mode: int) -> None:
-        if data == b"old\n":
-            held.wait(20)
-        real(path, data, mode)
+    def late(number: int, text: str) -> None:
+        if text == "old\n":
+            waiting.append((number, text))
+        else:
+            real(number, text)
 
-    monkeypatch.setattr(file_module, "write_atomically", slow)
-    given_up = asyncio.create_task(file.write("old\n"))
-    await asyncio.sleep(0.05)
-    given_up.cancel()
-    await asyncio.wait((given_up,))
-    later = asyncio.create_task(file.write("new\n"))
-    await asyncio.sleep(0.05)
-    held.set()
-    await later
+    monkeypatch.setattr(file, "_write", late)
+    await file.write("old\n")
+    await file.write("new\n")
+    real(*waiting[0])
     assert file.path.read_text() == "new\n"
+    assert file.text == "new\n"
 
 
 async def test_a_disk_that_refuses_is_told_and_tried_again(file: File, said: list[Event]) -> None:

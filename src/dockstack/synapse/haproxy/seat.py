@@ -21,9 +21,6 @@ from dockstack.synapse.haproxy.runtime import Identity
 AUDIT = 30.0
 """Seconds between two read-backs of everything (jittered to 80-120 %)."""
 
-PROBE = 1.0
-"""Seconds after a change at which it is looked whether another worker serves by now; a burst is one look."""
-
 BUSY_AGAIN = 0.2
 """Seconds between two tries to replace a server that still has connections."""
 
@@ -55,7 +52,6 @@ class Seat:
         self._connect_at = 0.0
         self._last: tuple[Identity, Running] | None = None
         self._pauses: Iterator[float] = pauses(1.0, random.random)
-        self._probe_at = _NEVER
         self._audit_at = _NEVER
 
     @property
@@ -68,7 +64,7 @@ class Seat:
         if self.link is None:
             return self._connect_at
         look = self._leaving.next_look()
-        return min(self._probe_at, self._audit_at, self._busy_at, _NEVER if look is None else look)
+        return min(self._audit_at, self._busy_at, _NEVER if look is None else look)
 
     def take(self, link: Link) -> None:
         """This is the worker from now on; nothing of what was known of another one counts."""
@@ -135,7 +131,6 @@ class Seat:
         elif plot.steps:
             refused = await link.carry_out(plot.steps)
             self._emit(Applied(_services(wanted, plot.steps), len(plot.steps), loop.time() - started))
-            self._probe_at = min(self._probe_at, loop.time() + PROBE)
             if refused:
                 await self._again(link, wanted, refused, looked)
             else:
@@ -153,7 +148,10 @@ class Seat:
     async def _again(
         self, link: Link, wanted: Document, refused: tuple[Refused, ...], looked: dict[str, list[Reason]]
     ) -> None:
-        """After an unexpected reply: is this still the worker? Read back, plan once more; then it is a reload's."""
+        """After an unexpected reply: is this still the worker? Read back, plan once more; then it is a reload's.
+
+        A retired worker refuses a command of every step (2.6 and 2.8: `Proxy is disabled.`), so a change finds out.
+        """
         await self._same_worker(link)
         await link.reread({one.step.backend for one in refused}, static_names(link.running.loaded, wanted))
         services = _services(wanted, [one.step for one in refused])
@@ -199,12 +197,9 @@ class Seat:
         if link is None:
             return False
         now = loop.time()
-        audit = now >= self._audit_at
-        if audit or now >= self._probe_at:
-            self._probe_at = _NEVER
-            await self._same_worker(link)
-        if audit:
+        if now >= self._audit_at:
             self._next_audit()
+            await self._same_worker(link)
             found = await link.audit(static_names(link.running.loaded, wanted))
             if found:
                 self.repaired += len(found)

@@ -302,3 +302,18 @@ async def test_an_unknown_host_name_and_a_bad_registration_do_not_stop_the_rest(
         lambda: any("no-such-host.invalid" in line for line in synapse.report("health").lines), "the bad host is told"
     )
     assert "worse_127.0.0.1:80 is left out" in synapse.log.read_text()
+
+
+async def test_a_file_that_haproxy_does_not_take_is_told_once_with_its_line(synapse: Synapse) -> None:
+    synapse.configure(extra_sections={"backend other": ["frobnicate 7"]})
+    looks = synapse.stand.directory / "looks"
+    haproxy, synapse.stand.binary = synapse.stand.binary, synapse.stand.directory / "haproxy"
+    synapse.stand.binary.write_text(f'#!/bin/sh\necho >>{looks}\nexec {haproxy} "$@"\n')
+    synapse.stand.binary.chmod(0o755)
+    await synapse.start()
+    await eventually(lambda: looks.exists() and len(looks.read_bytes()) > 5, "several looks at it")
+    log = synapse.log.read_text()
+    assert log.count("unknown keyword 'frobnicate'") == 1
+    assert "(the line is: frobnicate 7)" in log
+    assert "HAProxy refuses the new configuration; HAProxy does not run yet" in log
+    assert await synapse.terminate() < 5

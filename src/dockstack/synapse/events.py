@@ -37,14 +37,16 @@ class Reloaded(Event):
 
 @dataclass(frozen=True, slots=True)
 class CandidateRefused(Event):
-    """The wanted configuration cannot be loaded; what runs goes on, and its servers are kept up to date."""
+    """The wanted configuration cannot be loaded; what runs (if `serving`) goes on, its servers are kept up to date."""
 
     level: ClassVar[int] = ERROR
     by: str
     lines: tuple[str, ...]
+    serving: bool
 
     def __str__(self) -> str:
-        return f"{self.by} refuses the new configuration; the old one goes on serving:\n  " + "\n  ".join(self.lines)
+        now = "the old one goes on serving" if self.serving else "HAProxy does not run yet, and it is tried again"
+        return "\n  ".join((f"{self.by} refuses the new configuration; {now}:", *self.lines))
 
 
 @dataclass(frozen=True, slots=True)

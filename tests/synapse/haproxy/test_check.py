@@ -23,6 +23,13 @@ async def test_a_bad_file_is_refused_in_haproxys_own_words(haproxy: HaproxyBinar
     assert all("[ALERT]" in line for line in checked.alerts)
 
 
+async def test_the_same_fault_has_the_same_words_each_time(haproxy: HaproxyBinary, tmp_path: Path) -> None:
+    one = small(tmp_path, haproxy.path)
+    one.write(frontend="nonsense here")
+    first, second = [await check_file(one.binary, one.place.config, 10) for _ in range(2)]
+    assert first.alerts == second.alerts
+
+
 async def test_a_check_that_cannot_be_run_is_a_refusal(tmp_path: Path) -> None:
     checked = await check_file(tmp_path / "none", tmp_path / "file", 1)
     assert not checked.accepted

@@ -40,3 +40,16 @@ def blamed(said: Iterable[str], text: str, file: Path, document: Document) -> tu
         if any(one.name == name and write(one).startswith(line.strip()) for one in stanza.backend.servers):
             found.setdefault((stanza.service, name), alert.strip())
     return tuple((service, server, line) for (service, server), line in found.items())
+
+
+def quoted(said: Iterable[str], text: str, file: Path) -> tuple[str, ...]:
+    """HAProxy's words about `file`, which holds `text` and is not kept, each with the line that it points at."""
+    lines = text.splitlines()
+
+    def quote(words: str) -> str:
+        place = _PLACE.search(words)
+        if place is None or place["file"] != str(file) or not 0 < int(place["line"]) <= len(lines):
+            return words
+        return f"{words} (the line is: {lines[int(place['line']) - 1].strip()})"
+
+    return tuple(map(quote, said))

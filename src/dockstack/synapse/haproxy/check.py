@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,9 @@ from typing import IO
 
 _MOST = 1 << 20
 """Bytes of output that are kept."""
+
+_PID = re.compile(r"(?<=^\[ALERT\])\s+\(\d+\) :")
+"""The process id in an alert: without it the same fault makes the same words each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,4 +62,5 @@ async def _run(arguments: tuple[str, ...], limit: float) -> Checked:
 
 def _lines(said: IO[bytes]) -> tuple[str, ...]:
     said.seek(0)
-    return tuple(line for line in said.read(_MOST).decode(errors="replace").splitlines() if line.strip())
+    lines = said.read(_MOST).decode(errors="replace").splitlines()
+    return tuple(_PID.sub("", line) for line in lines if line.strip())

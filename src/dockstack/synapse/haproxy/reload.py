@@ -17,7 +17,7 @@ from dockstack.errors import HaproxyUnavailable
 from dockstack.events import Emit, Warn
 from dockstack.runtime.files import write_atomically
 from dockstack.synapse.events import CandidateRefused, Reloaded
-from dockstack.synapse.haproxy.blame import blamed
+from dockstack.synapse.haproxy.blame import blamed, quoted
 from dockstack.synapse.haproxy.check import Checked
 from dockstack.synapse.haproxy.document import settled, static_names
 from dockstack.synapse.haproxy.drafts import Drafts
@@ -167,10 +167,11 @@ class Reloader:
     def refuse(self, candidate: Candidate, by: str = "HAProxy") -> None:
         """Says that the candidate cannot be loaded; its structure is left alone for a while."""
         self._pending.refused(candidate.mark, asyncio.get_running_loop().time())
-        lines = candidate.checked.alerts
+        text = self._file.render(candidate.document).text
+        lines = quoted(candidate.checked.alerts, text, self._policy.candidate)
         complaint = f"{by} refuses the new configuration: {lines[0] if lines else 'without a word'}"
         if complaint != self.complaint:
-            self._parts.emit(CandidateRefused(by, lines))
+            self._parts.emit(CandidateRefused(by, lines, self._parts.engine.running))
         self.complaint = complaint
 
     async def _decide(self, candidate: Candidate, tasks: asyncio.TaskGroup) -> None:

@@ -80,6 +80,7 @@ async def test_a_bad_line_of_the_backend_itself_is_nobodys_fault(haproxy: Haprox
         "[ALERT]    (1) : config : parsing [/run/haproxy.cfg.tmp:0] : unknown keyword",
         "[ALERT]    (1) : config : 'server web/unheard-of' : it is wrong",
         "[ALERT]    (1) : config : 'server nowhere/n0' : it is wrong",
+        "[ALERT]    (1) : config : 'server web/n' : it is wrong",
         "[ALERT]    (1) : config : Fatal errors found in configuration.",
         "",
     ],

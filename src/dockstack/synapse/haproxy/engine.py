@@ -18,7 +18,7 @@ from dockstack.synapse.haproxy.process import Place, Process
 CHECK = 60.0
 """Seconds that HAProxy, or the user's command, may take to look at a file."""
 
-_ANSWER = 3.0
+_ANSWER = 1.0
 """Seconds for the worker of a HAProxy that was found to answer: it may be in the middle of a reload."""
 
 _AGAIN = 0.05

@@ -16,9 +16,9 @@ from kazoo.security import OPEN_ACL_UNSAFE, make_digest_acl
 
 from dockstack.errors import RegistryUnavailable
 from dockstack.model import Address
-from dockstack.registry import Locator
 from dockstack.registry.zookeeper.events import Connected, Expired, Suspended, Unreachable
 from tests.registry.snapshots import until, until_ports
+from tests.registry.zookeeper.clients import at, put_again
 from tests.registry.zookeeper.recording import NERVE, PATH, Log, copy, opened
 from tests.registry.zookeeper.scripted import (
     Script,
@@ -49,20 +49,6 @@ from tests.waiting import eventually
 HERE = "127.0.0.1"
 
 
-def at(*ports: int, root: str = "", session_timeout: float = 10.0) -> Locator:
-    return Locator("zookeeper", tuple(Address(HERE, port) for port in ports), root, session_timeout=session_timeout)
-
-
-async def put_again(registry: Any, number: int = 1, limit: float = 20.0) -> Any:
-    """Puts until it works."""
-    async with asyncio.timeout(limit):
-        while True:
-            try:
-                return await registry.put(copy(number))
-            except RegistryUnavailable:
-                await asyncio.sleep(0.02)
-
-
 # connecting
 
 
@@ -70,7 +56,7 @@ async def put_again(registry: Any, number: int = 1, limit: float = 20.0) -> Any:
 async def test_a_server_that_is_of_no_use_is_passed_over(script: Script, tap: Wiretap, root: str) -> None:
     async with scripted(script) as useless:
         for _ in range(30):  # the order of the hosts is a matter of chance
-            async with opened(at(useless.port, tap.port, root=root, session_timeout=3)) as registry:
+            async with opened(at(useless.port, tap.port, root=root, timeout=3)) as registry:
                 await registry.put(copy(1))
             if useless.accepted:
                 break
@@ -82,7 +68,7 @@ async def test_useless_servers_are_asked_with_pauses_and_told_of_once(script: Sc
     """The pauses grow to a tenth of the time-out, 0.1 s, and are at least half of that."""
     log = Log()
     async with scripted(script) as server:
-        async with opened(at(server.port, session_timeout=1), log) as registry:
+        async with opened(at(server.port, timeout=1), log) as registry:
             await eventually(lambda: server.accepted >= 5, "it is asked again and again")
             before = server.accepted
             await asyncio.sleep(2)
@@ -94,7 +80,7 @@ async def test_useless_servers_are_asked_with_pauses_and_told_of_once(script: Sc
 
 async def test_a_deaf_server_is_told_of_and_left() -> None:
     log = Log()
-    async with scripted(deaf) as server, opened(at(server.port, session_timeout=1.5), log) as registry:
+    async with scripted(deaf) as server, opened(at(server.port, timeout=1.5), log) as registry:
         await eventually(lambda: server.accepted >= 2, "the connection is given up, and another made")
         assert "did not answer" in (await log.until(Unreachable)).reason
         assert "did not answer" in registry.state
@@ -118,7 +104,7 @@ async def test_all_addresses_of_a_name_are_tried(tap: Wiretap, root: str, monkey
     log = Log()
     locator = replace(tap.locator(root), hosts=(Address("zk.example", tap.port),))
     async with opened(locator, log) as registry:
-        await put_again(registry)
+        await put_again(registry, copy(1))
         assert registry.state == f"connected to zk.example ({HERE}:{tap.port})"
     assert lookups == 1
 
@@ -171,7 +157,7 @@ async def test_silence_is_noticed_after_two_thirds_of_the_time_out(
     clock = asyncio.get_running_loop().time
     async with (
         TcpProxy(zookeeper.port) as proxy,
-        opened(at(proxy.port, root=root, session_timeout=timeout), log) as registry,
+        opened(at(proxy.port, root=root, timeout=timeout), log) as registry,
     ):
         await registry.put(copy(1))
         await asyncio.sleep(moment * timeout / 3)
@@ -247,7 +233,7 @@ async def test_an_outage_of_most_of_the_time_out_keeps_the_session(zookeeper: Zo
     clock = asyncio.get_running_loop().time
     async with (
         TcpProxy(zookeeper.port) as proxy,
-        opened(at(proxy.port, root=root, session_timeout=timeout), log) as registry,
+        opened(at(proxy.port, root=root, timeout=timeout), log) as registry,
     ):
         lease = await registry.put(copy(1))
         await proxy.refuse()
@@ -281,7 +267,7 @@ async def test_calls_wait_for_the_connection(zookeeper: ZooKeeperServer, root: s
 
 async def test_a_session_whose_time_is_over_is_followed_by_a_new_one(zookeeper: ZooKeeperServer, root: str) -> None:
     log = Log()
-    async with TcpProxy(zookeeper.port) as proxy, opened(at(proxy.port, root=root, session_timeout=1), log) as registry:
+    async with TcpProxy(zookeeper.port) as proxy, opened(at(proxy.port, root=root, timeout=1), log) as registry:
         lease = await registry.put(copy(1))
         watch = registry.watch(PATH, NERVE)
         await until_ports(watch, [1])
@@ -307,7 +293,7 @@ async def test_a_server_that_has_lost_its_data_is_served_again(
     """It has seen fewer transactions than the client, and hangs up on it without a word."""
     server = start_zookeeper()
     log = Log()
-    async with opened(at(server.port, session_timeout=2), log) as registry:
+    async with opened(at(server.port, timeout=2), log) as registry:
         for number in range(1, 10):
             lease = await registry.put(copy(number))
         watch = registry.watch(PATH, NERVE)
@@ -317,7 +303,7 @@ async def test_a_server_that_has_lost_its_data_is_served_again(
         await asyncio.to_thread(server.start)
         await log.until(Expired, limit=20)
         assert not registry.holds(lease)
-        await put_again(registry)
+        await put_again(registry, copy(1))
         await until_ports(watch, [1])
 
 

@@ -196,7 +196,7 @@ class Announcements:
         for _ in range(_TRIES):
             if node is not None:
                 return node
-            entry.attempt = Attempt(draft, frozenset({draft.data}), self._session.zxid)
+            entry.attempt = await nodes.attempt(self._session, draft)
             try:
                 node = await nodes.create(self._session, draft)
             except Interrupted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from aiozk import exc
@@ -54,6 +55,18 @@ class Node:
     kind: NodeKind
     data: frozenset[bytes]
     zxid: int = 0
+
+
+async def attempt(session: Session, draft: Draft) -> Attempt:
+    """What must be known before a create, should its answer be lost. Raises as `Session.call` does.
+
+    An ephemeral node is known by its owner. A persistent one has none, so the server is asked for its newest
+    transaction: whatever is older is somebody else's.
+    """
+    if draft.kind is NodeKind.PERSISTENT_SEQUENTIAL:
+        with suppress(exc.NoNode):  # that answer tells the transaction, too
+            await session.call(ExistsRequest(path=draft.parent, watch=False))
+    return Attempt(draft, frozenset({draft.data}), session.zxid)
 
 
 async def create(session: Session, draft: Draft) -> Node:

@@ -6,6 +6,8 @@ import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 import pytest
 
@@ -16,9 +18,15 @@ from tests.servers.origin import Origin
 from tests.servers.zookeeper import ZooKeeperServer
 
 
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    # make passes on what `timeout` has sent already: a second signal must not interrupt the cleaning up.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    raise KeyboardInterrupt
+
+
 def pytest_configure() -> None:
     # `timeout` and a CI's cancel send SIGTERM: as for Ctrl-C, the fixtures must end their servers.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _interrupt)
 
 
 @pytest.fixture(scope="session")

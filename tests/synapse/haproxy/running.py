@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dockstack.errors import HaproxyUnavailable
-from dockstack.synapse.haproxy import process
+from dockstack.synapse.haproxy import master, process
 from dockstack.synapse.haproxy.process import Place, Process
 from dockstack.synapse.haproxy.runtime import Runtime, connect
 from tests.servers.ports import free_port
@@ -61,10 +61,11 @@ async def reach(place: Place, limit: float = 10.0) -> Runtime:
 
 @asynccontextmanager
 async def started(one: Small) -> AsyncIterator[Process]:
-    """That HAProxy, answering; killed at the end, whatever has been started there meanwhile."""
+    """That HAProxy, worker and master answering; killed at the end, whatever has been started there meanwhile."""
     running = process.start(one.binary, one.place)
     try:
         (await reach(one.place)).close()
+        await master.processes(one.place.master_socket, 10)
         yield running
     finally:
         running.signal(signal.SIGKILL)

@@ -194,6 +194,26 @@ async def test_a_burst_is_applied_as_the_newest_state(stand: Stand, backs: Origi
         assert running.applier.reloads == 0
 
 
+async def test_churn_under_load_fails_nothing_and_leaves_nothing(
+    stand: Stand, backs: Origins, old: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dockstack.synapse.haproxy.collect.SELDOMEST", 1.0)  # idle connections end after 5 s
+    async with applying(stand, stand.settings({"web": stand.service("web")})) as running:
+        (a,) = await backs.start("a")
+        (b,) = await backs.start("b")
+        await running.apply(web=[a])
+        async with Load(stand.ports["web"]) as load:
+            for number in range(100):
+                await running.apply(web=[a, replace(b, name=f"b{number}")])
+                await load.more(2)
+        assert (load.bad, running.applier.reloads) == (0, 0)
+        gone = [name for name, one in (await servers(stand)).items() if one[0] is not Admin.READY]
+        if old:
+            assert len(gone) == 99  # until the next reload: deleting them could crash it
+        else:
+            await until(lambda: servers(stand), lambda now: set(now) == {"a", "b99"})
+
+
 async def test_five_hundred_at_once(stand: Stand, backs: Origins) -> None:
     async with applying(stand, stand.settings({"web": stand.service("web")})) as running:
         (a,) = await backs.start("a")

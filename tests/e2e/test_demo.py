@@ -13,6 +13,8 @@ import pytest
 
 from tests.e2e.programs import processes, until
 
+FOR_OTHERS = dict.fromkeys(("NERVE_CONFIG", "NERVE_CHECK_CONFIG", "SYNAPSE_CONFIG"), "/of/another/daemon")
+
 
 def demo(scratch: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
@@ -20,7 +22,7 @@ def demo(scratch: Path, *arguments: str) -> subprocess.Popen[str]:
         stdin=subprocess.DEVNULL,
         stdout=(scratch / "out").open("w"),
         stderr=subprocess.STDOUT,
-        env={**os.environ, "TMPDIR": str(scratch), "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, "TMPDIR": str(scratch), "PYTHONUNBUFFERED": "1", **FOR_OTHERS},
         text=True,
         start_new_session=True,
     )
@@ -62,3 +64,11 @@ def test_a_killed_demo_takes_its_processes_along_and_the_next_one_tidies_up(scra
     until("the end of all processes", lambda: not processes(str(scratch)), 15)
     assert demo(scratch).wait(60) == 0, (scratch / "out").read_text()
     assert nothing_left(scratch)
+
+
+def test_a_temporary_directory_with_too_long_a_path_is_told_at_once(scratch: Path) -> None:
+    long = scratch / ("x" * 80)
+    long.mkdir()
+    assert demo(long).wait(20) == 1
+    assert "try TMPDIR=/tmp" in (long / "out").read_text()
+    assert nothing_left(long)

@@ -26,7 +26,8 @@ def run(stay: bool = False) -> int:
 async def _play(stay: bool) -> int:
     playing = asyncio.current_task()
     if playing is not None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, playing.cancel)
+        for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job has SIGINT ignored
+            asyncio.get_running_loop().add_signal_handler(number, playing.cancel)
     try:
         async with Stage() as stage:
             return await tell(stage, stay)

@@ -21,9 +21,15 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
+from dockstack.errors import ConfigurationError, DockStackError
+from dockstack.runtime.process import socket_in
+
 PREFIX = "dockstack-demo-"
+_LONGEST_SOCKET = "synapse/haproxy-master.sock"
 _PR_SET_PDEATHSIG = 1
 _TICK = 0.002
+_DECIDES = ("NERVE_CONFIG", "NERVE_INSTANCE_ID", "NERVE_CHECK_CONFIG", "SYNAPSE_CONFIG", "INSTANCE_ID")
+"""What a user may have set for daemons of their own: it would change the demo's."""
 
 
 class Missed(Exception):
@@ -39,8 +45,17 @@ class Stage:
         self._processes: dict[str, asyncio.subprocess.Process] = {}
 
     async def __aenter__(self) -> Stage:
+        """Raises DockStackError when there is no temporary directory, or none whose path is short enough."""
         _remove_leftovers()
-        self.directory = Path(tempfile.mkdtemp(prefix=PREFIX))
+        try:
+            self.directory = Path(tempfile.mkdtemp(prefix=PREFIX))
+        except OSError as error:
+            raise DockStackError(f"no temporary directory can be made: {error}; name another with TMPDIR") from None
+        try:
+            socket_in(self.directory, _LONGEST_SOCKET)
+        except ConfigurationError:
+            self.directory.rmdir()
+            raise DockStackError(f"{self.directory} is too long for Unix sockets; try TMPDIR=/tmp") from None
         self._lock = os.open(self.directory, os.O_RDONLY)
         fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return self
@@ -57,6 +72,7 @@ class Stage:
 
     async def start(self, name: str, *command: str, **environment: str) -> None:
         """Starts a Python module of ours as a process of its own; its output goes to `NAME.log` on the stage."""
+        inherited = {key: value for key, value in os.environ.items() if key not in _DECIDES}
         with (self.directory / f"{name}.log").open("ab") as log:
             self._processes[name] = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -65,7 +81,7 @@ class Stage:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **environment},
+                env={**inherited, **environment},
                 preexec_fn=_end_with_parent,
                 start_new_session=True,
             )

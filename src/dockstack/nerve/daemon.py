@@ -71,7 +71,8 @@ async def _read_again(reload: Callable[[], NerveSettings], emit: Emit) -> tuple[
     try:
         fresh = plan(await asyncio.to_thread(reload))
     except ConfigurationError as error:
-        emit(Warn(f"the configuration was not reloaded, the old one stays: {error}"))
+        faults = "\n  ".join(map(str, error.problems))
+        emit(Warn(f"the configuration was not reloaded, the old one stays: {faults}"))
         return None
     emit(Note("the configuration was reloaded"))
     return fresh

@@ -16,7 +16,6 @@ from tests.registry.zookeeper.clients import at, put_again
 from tests.registry.zookeeper.recording import NERVE, PATH, Log, copy, opened
 from tests.registry.zookeeper.wiretap import CHILDREN, CREATE, DELETE, EXISTS, GET, MULTI, SET, Wiretap, paths
 from tests.servers.proxy import TcpProxy
-from tests.servers.zookeeper import ZooKeeperServer
 from tests.waiting import eventually
 
 SEQUENTIAL = [NodeKind.EPHEMERAL_SEQUENTIAL, NodeKind.PERSISTENT_SEQUENTIAL]
@@ -67,6 +66,7 @@ async def test_what_was_left_for_a_name_that_is_no_longer_wished_goes(
         tap.release()
         assert len(kazoo.get_children(root + PATH)) == 1
         lease = await put_again(registry, copy(1, name="j"))
+        assert lease.node.startswith("j_")
         assert kazoo.get_children(root + PATH) == [lease.node]
 
 
@@ -117,11 +117,11 @@ async def test_a_node_that_was_left_for_another_is_lost(tap: Wiretap, root: str)
             await registry.lost(first)
 
 
-async def test_what_is_deleted_during_an_outage_is_known_after_it(
-    zookeeper: ZooKeeperServer, kazoo: KazooClient, root: str
-) -> None:
-    async with TcpProxy(zookeeper.port) as proxy, opened(at(proxy.port, root=root, timeout=10)) as registry:
+async def test_what_is_deleted_during_an_outage_is_known_after_it(tap: Wiretap, kazoo: KazooClient, root: str) -> None:
+    async with TcpProxy(tap.port) as proxy, opened(at(proxy.port, root=root, timeout=10)) as registry:
         one, two = await asyncio.gather(registry.put(copy(1)), registry.put(copy(2)))
+        await eventually(lambda: tap.count(EXISTS) == 2, "their watches are set")
+        await registry.put(copy(2))  # answers come in order: those on the watches are here
         await proxy.refuse()
         kazoo.delete(f"{root}{PATH}/{one.node}")
         assert registry.holds(one)
@@ -173,6 +173,45 @@ async def test_a_name_that_was_lost_to_somebody_is_written_but_not_fought_for(
         assert registry.holds(again)
         await registry.remove(again)
         assert kazoo.exists(path) is None
+
+
+async def test_a_name_that_is_taken_again_before_it_could_be_deleted_stays(
+    tap: Wiretap, kazoo: KazooClient, root: str
+) -> None:
+    here, there = (copy(1, path=path, kind=NodeKind.EPHEMERAL) for path in ("/a", "/b"))
+    async with opened(at(tap.port, root=root)) as registry:
+        await registry.put(here)
+        for _ in range(100):  # what a deletion of such a node begins with
+            tap.lose_request(GET)
+        await put_again(registry, there)
+        lease = await put_again(registry, here)
+        assert sorted(kazoo.get_children(root)) == ["a", "b"]
+        assert kazoo.get_children(f"{root}/a") == [lease.node]
+        tap.release()
+        await eventually(lambda: kazoo.get_children(f"{root}/b") == [], "the node that was left is deleted")
+        await eventually(lambda: not registry.announcements._left, "nothing is left to be deleted")
+        await asyncio.sleep(0.5)
+        assert kazoo.get_children(f"{root}/a") == [lease.node]
+        assert registry.holds(lease)
+
+
+async def test_a_name_that_is_written_by_others_while_it_is_replaced_is_looked_at_again(
+    tap: Wiretap, kazoo: KazooClient, root: str
+) -> None:
+    wish = copy(1, kind=NodeKind.EPHEMERAL)
+    path = f"{root}{PATH}/i_"
+    kazoo.create(path, b"a leftover", makepath=True)
+    async with opened(at(tap.port, root=root)) as registry:
+        tap.hold(MULTI)
+        put = asyncio.ensure_future(registry.put(wish))
+        await eventually(lambda: tap.count(EXISTS) == 1, "whose it is has been asked")
+        await asyncio.sleep(0.05)
+        kazoo.set(path, b"a leftover, written again")
+        tap.release()
+        lease = await put
+        assert registry.holds(lease)
+        assert tap.count(MULTI) == 2
+        assert kazoo.get(path)[0] == encode(wish)
 
 
 @pytest.mark.parametrize("kind", WHOLE_NAMES, ids=lambda kind: kind.value)

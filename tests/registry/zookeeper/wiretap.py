@@ -116,8 +116,11 @@ class Wiretap:
         self._released.clear()
 
     def release(self) -> None:
+        """From now on nothing is held, and nothing more is lost."""
         self._held = frozenset()
         self._released.set()
+        self._lost_requests.clear()
+        self._lost_replies.clear()
 
     def cut(self) -> None:
         """Resets all connections."""

@@ -16,6 +16,7 @@ from dockstack.synapse.haproxy.model import (
     Server,
     SetWeight,
     Step,
+    Trust,
     capabilities,
 )
 
@@ -76,6 +77,7 @@ def test_a_careful_start_where_haproxy_has_one() -> None:
     [
         (Ready("b", "a"), ["set server b/a state ready"]),
         (Ready("b", "a", True), ["enable health b/a", "set server b/a state ready"]),
+        (Trust("b", "a"), ["set server b/a health up"]),
         (Drain("b", "a"), ["set server b/a state drain"]),
         (Maintain("b", "a"), ["set server b/a state maint"]),
         (Cut("b", "a"), ["shutdown sessions server b/a"]),

@@ -23,6 +23,7 @@ from dockstack.synapse.haproxy.model import (
     Server,
     SetWeight,
     Step,
+    Trust,
     capabilities,
 )
 from dockstack.synapse.haproxy.plan import plan
@@ -142,6 +143,14 @@ async def test_membership_on_a_real_haproxy(haproxy: HaproxyBinary, tmp_path: Pa
         if haproxy.version >= (2, 8):
             steps = await walk(haproxy, directory, *(of(A, one, lines=lines) for one in (B, changed, B)))
             assert [type(step) for step in steps[0]] == [Maintain, Delete, Add]
+
+
+async def test_who_waits_for_a_check_on_a_real_haproxy(haproxy: HaproxyBinary, tmp_path: Path) -> None:
+    new = server("n", 9, "check inter 30s")
+    lines = ("mode http",)
+    steps = await walk(haproxy, tmp_path, *(of(*some, lines=lines) for some in ([B], [B, new], [new], [B], [new])))
+    waits = haproxy.version >= (3, 2)
+    assert (Trust("s", "n") in steps[1], Trust("s", "n") in steps[3]) == (waits, waits)
 
 
 async def test_a_cookie_on_a_real_haproxy(haproxy: HaproxyBinary, tmp_path: Path) -> None:

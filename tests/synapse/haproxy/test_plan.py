@@ -27,6 +27,7 @@ from dockstack.synapse.haproxy.model import (
     Server,
     SetWeight,
     Step,
+    Trust,
     capabilities,
 )
 from dockstack.synapse.haproxy.plan import MOST_ADDS, plan
@@ -69,13 +70,16 @@ def test_a_loaded_document_plans_nothing(world: World) -> None:
 @MANY
 @given(worlds(PLAIN_OPTIONS))
 def test_a_backend_that_serves_never_passes_through_having_no_server(world: World) -> None:
+    def is_served(running: Running, name: str) -> bool:
+        return any(one.up for one in serving(running, name).values())
+
     steps = plan(world.running, world.wanted).steps
     for one in world.wanted.stanzas.values():
         name = one.backend.name
         wishes = any(not is_disabled(each) for each in one.backend.servers)
-        if wishes and serving(world.running, name):
+        if wishes and is_served(world.running, name):
             for count in range(len(steps) + 1):
-                assert serving(after(world.running, steps[:count]), name)
+                assert is_served(after(world.running, steps[:count]), name)
 
 
 @MANY
@@ -301,6 +305,35 @@ def test_a_careful_start_needs_somebody_who_serves_meanwhile() -> None:
     assert plan(*world(NEWEST, [A], [A, plain])).steps == (Add("b", plain),)
     named = server("c", 3, "check init-state up")
     assert plan(*world(NEWEST, [A], [A, named])).steps == (Add("b", named),)
+
+
+def waiting(running: Running, *names: str) -> Running:
+    """The process in which these servers wait for their first good check."""
+    servers = running.backends["b"].servers
+    waits = {name: replace(one, up=name not in names) for name, one in servers.items()}
+    return replace(running, backends=MappingProxyType({"b": RunningBackend(MappingProxyType(waits))}))
+
+
+def test_one_that_waits_for_its_first_check_serves_at_once_where_the_last_other_goes() -> None:
+    def steps(before: list[Server], wanted: list[Server], *names: str) -> tuple[Step, ...]:
+        running, aim = world(NEWEST, before, wanted)
+        return plan(waiting(running, *names), aim).steps
+
+    changed = server("a", 1, "check inter 9s")
+    assert steps([A, B], [B], "b") == (Trust("b", "b"), Maintain("b", "a"))
+    assert steps([A, B], [B]) == (Maintain("b", "a"),)
+    assert steps([A, B, C], [B, C], "b") == (Maintain("b", "a"),)
+    assert steps([A, B], [changed, B], "b")[0] == Trust("b", "b")
+    assert steps([A, B], [C, B], "b") == (Add("b", C), Maintain("b", "a"))
+    assert steps([A, B], [A, B], "b") == steps([A, B], [A, B], "a", "b") == ()
+    assert steps([A, B], [A], "a", "b") == (Maintain("b", "b"),)
+
+
+def test_one_that_comes_back_waits_for_a_check_where_others_serve() -> None:
+    assert plan(*world(NEWEST, [A, B], [A, B], states={"a": Admin.MAINT})).steps == (Ready("b", "a", True),)
+    alone = plan(*world(NEWEST, [A], [A], states={"a": Admin.MAINT})).steps
+    assert alone == (Ready("b", "a", True), Trust("b", "a"))
+    assert plan(*world((3, 0), [A], [A], states={"a": Admin.MAINT})).steps == (Ready("b", "a", True),)
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,10 @@ from __future__ import annotations
 import pytest
 
 from dockstack.model import Address
-from dockstack.synapse.haproxy.model import Admin
-from dockstack.synapse.haproxy.state import ServerState, parse_servers_state
+from dockstack.synapse.haproxy.effects import after, loaded
+from dockstack.synapse.haproxy.model import Add, Admin, capabilities
+from dockstack.synapse.haproxy.state import ServerState, differences, observe, parse_servers_state
+from tests.synapse.haproxy.worlds import document, server, stanza
 
 TITLES = (
     "# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_iweight"
@@ -60,3 +62,16 @@ def test_a_server_without_an_address() -> None:
 def test_anything_else_is_an_error_and_never_an_empty_set(text: str) -> None:
     with pytest.raises(ValueError, match="table"):
         parse_servers_state(text)
+
+
+@pytest.mark.parametrize(("op", "waits"), [(0, True), (1, False), (2, False), (3, True)])
+def test_who_waits_for_a_check_is_known_and_no_difference(op: int, waits: bool) -> None:
+    table = "\n".join(("1", TITLES, row("a", op=op)))
+    for version, after_all in (((3, 2), waits), ((3, 0), False)):
+        running = loaded(document(stanza("b", [])), capabilities(version))
+        added = Add("b", server("a", 1, "check weight 20", host="127.0.0.1", port=8080), cautious=not waits)
+        before = after(running, [added])
+        assert before.backends["b"].servers["a"].up is waits
+        seen = observe(before, parse_servers_state(table), {})
+        assert seen.backends["b"].servers["a"].up is not after_all
+        assert differences(before, seen) == ()

@@ -146,7 +146,9 @@ def worlds(draw: st.DrawFn, options: tuple[str, ...] = OPTIONS) -> World:
             if draw(st.integers(0, 5)):
                 admin = draw(st.sampled_from((Admin.READY, Admin.READY, Admin.DRAIN, Admin.MAINT)))
                 known = draw(st.integers(0, 9)) > 0
-                moved[each] = RunningServer(now.server, admin, draw(st.sampled_from((now.weight, 5))), known)
+                force = draw(st.sampled_from((now.weight, 5)))
+                up = version < (3, 2) or draw(st.booleans())
+                moved[each] = RunningServer(now.server, admin, force, known, up)
         backends[name] = RunningBackend(MappingProxyType(moved))
     running = Running(running.capabilities, first, MappingProxyType(backends))
     same = draw(st.booleans())

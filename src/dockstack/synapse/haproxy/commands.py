@@ -16,6 +16,7 @@ from dockstack.synapse.haproxy.model import (
     Ready,
     SetWeight,
     Step,
+    Trust,
 )
 from dockstack.synapse.haproxy.server import MAX_WEIGHT, meaning, named_id
 from dockstack.synapse.haproxy.words import settings, split
@@ -24,6 +25,7 @@ from dockstack.synapse.haproxy.words import settings, split
 IDLE_WITH_AN_ADDRESS = frozenset({"resolvers", "init-addr", "resolve-prefer", "resolve-opts", "resolve-net"})
 _LEFT_OUT = IDLE_WITH_AN_ADDRESS | {"enabled"}
 _SIMPLE: Mapping[type[Step], str] = {
+    Trust: "set server {} health up",
     Drain: "set server {} state drain",
     Maintain: "set server {} state maint",
     Cut: "shutdown sessions server {}",
@@ -66,7 +68,7 @@ def commands(step: Step, capabilities: Capabilities) -> tuple[Command, ...]:
             return (Command(f"set server {where} weight {min(step.weight, MAX_WEIGHT)}"),)
         case Delete():
             return (Command(f"del server {where}", ("Server deleted.",)),)
-        case Drain() | Maintain() | Cut():
+        case Trust() | Drain() | Maintain() | Cut():
             return (Command(_SIMPLE[type(step)].format(where)),)
 
 

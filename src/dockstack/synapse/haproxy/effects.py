@@ -24,6 +24,7 @@ from dockstack.synapse.haproxy.model import (
     RunningServer,
     SetWeight,
     Step,
+    Trust,
 )
 from dockstack.synapse.haproxy.server import is_disabled, weight
 
@@ -52,29 +53,33 @@ def after(running: Running, steps: Iterable[Step]) -> Running:
         servers = touched.get(step.backend)
         if servers is None:
             servers = touched[step.backend] = dict(running.backends.get(step.backend, RunningBackend()).servers)
-        _apply(servers, step)
+        _apply(servers, step, running.capabilities)
     changed = {name: RunningBackend(MappingProxyType(servers)) for name, servers in touched.items()}
     return replace(running, backends=MappingProxyType({**running.backends, **changed})) if changed else running
 
 
-def _apply(servers: dict[str, RunningServer], step: Step) -> None:
+def _apply(servers: dict[str, RunningServer], step: Step, capabilities: Capabilities) -> None:
     server = servers.get(step.name)
     match step:
         case Add() if server is None:
-            servers[step.name] = RunningServer(step.server, weight=weight(step.server, step.inherited))
+            force = weight(step.server, step.inherited)
+            servers[step.name] = RunningServer(step.server, weight=force, up=not step.waits)
         case Add() | Cut():
             pass
         case Delete():
             if server is not None and server.admin is Admin.MAINT:
                 del servers[step.name]
         case _ if server is not None:
-            servers[step.name] = _changed(server, step)
+            servers[step.name] = _changed(server, step, capabilities)
 
 
-def _changed(server: RunningServer, step: Step) -> RunningServer:
+def _changed(server: RunningServer, step: Step, capabilities: Capabilities) -> RunningServer:
     match step:
         case Ready():
-            return replace(server, admin=Admin.READY)
+            # One that was added with `init-state` waits for a check when it comes back, too; we may not know.
+            return replace(server, admin=Admin.READY, up=not (step.checked and capabilities.init_state))
+        case Trust():
+            return replace(server, up=True)
         case Drain():
             return replace(server, admin=Admin.DRAIN)
         case Maintain():

@@ -96,13 +96,15 @@ class RunningServer:
 
     `server` is the line that it was loaded or added with; address and id as read back. `weight` is the weight now in
     force. `known` is false for a server that was found running and is in no file of ours: its cookie and options
-    cannot be read back.
+    cannot be read back. `up` is false for one that waits for its first good check (3.2 and later), as far as is known:
+    HAProxy changes that by itself, so it makes no two servers different.
     """
 
     server: Server
     admin: Admin = Admin.READY
     weight: int = 1
     known: bool = True
+    up: bool = field(default=True, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +186,11 @@ class Add:
     def name(self) -> str:
         return self.server.name
 
+    @property
+    def waits(self) -> bool:
+        """Whether it may serve only after a good check, by our wish or its own."""
+        return self.cautious or "init-state" in self.server.options or "init-state" in self.inherited
+
 
 @dataclass(frozen=True, slots=True)
 class Ready:
@@ -192,6 +199,14 @@ class Ready:
     backend: str
     name: str
     checked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """A server that waits for its first good check serves at once; the next checks decide."""
+
+    backend: str
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +250,7 @@ class Delete:
     name: str
 
 
-Step = Add | Ready | Drain | Maintain | Cut | SetWeight | Delete
+Step = Add | Ready | Trust | Drain | Maintain | Cut | SetWeight | Delete
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,8 @@ or have quotes that the Runtime API reads in another way, where HAProxy 2.6 woul
 effect, and beyond 2,000 at once in one backend, where a reload is faster.
 
 Additions come before removals, and a backend never passes through having no server: if nothing of what is wanted can
-serve before the reload, what serves now stays. The rest of the steps does not wait for a reload.
+serve before the reload, what serves now stays. A server that waits for its first good check (3.2 and later) does not
+serve: where the last one that does is to go, it is trusted at once. The rest of the steps does not wait for a reload.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ from dockstack.synapse.haproxy.model import (
     SetWeight,
     Stanza,
     Step,
+    Trust,
 )
 from dockstack.synapse.haproxy.server import is_disabled, meaning, same_options, weight
 
@@ -157,25 +159,32 @@ class _Difference:
         fixed = self.wanted.static | self.traits.static
         self.staying = fixed.union(one.name for group in (new, other, same) for one in group)
         kept = {one.name for one in same} | fixed
-        serving = {name for name in kept if (now := self.now.get(name)) is not None and now.admin is Admin.READY}
+        serving = {name for name in kept if self._serves(name)}
         anchored, nobody_wanted = bool(serving), not (new or other or same)
         if new or other:
             self.holders = {now.server.id: name for name, now in self.now.items() if now.server.id is not None}
         if not self._can_add(len(new) + len(other)):
-            serving |= {one.name for one in other if self.now[one.name].admin is Admin.READY}
+            serving |= {one.name for one in other if self._serves(one.name)}
             new, other = [], []
         for server in new:
-            if self._add(server, anchored):
+            if (added := self._add(server, anchored)) is not None and not added.waits:
                 serving.add(server.name)
         for server in same:
             if self._keep(server):
                 serving.add(server.name)
-        serving |= {one.name for one in other if self.now[one.name].admin is Admin.READY}
+        changing = {one.name for one in other if self._serves(one.name)}
+        if not serving and len(changing) < 2:
+            serving |= self._trust([one.name for one in same], bool(changing))
+        serving |= changing
         for server in other:
             if self._replace(server, anchored, serving):
                 serving.add(server.name)
         if serving or nobody_wanted:
             self._remove()
+
+    def _serves(self, name: str) -> bool:
+        now = self.now.get(name)
+        return now is not None and now.admin is Admin.READY and now.up
 
     def _is_same(self, now: RunningServer, server: Server) -> bool:
         has = now.server
@@ -199,26 +208,35 @@ class _Difference:
             self._because(f"{count} servers at once: a reload is faster than so many commands")
         return self.traits.dynamic and count <= MOST_ADDS
 
-    def _add(self, server: Server, anchored: bool) -> bool:
+    def _trust(self, same: list[str], losing: bool) -> set[str]:
+        """Has those serve at once that wait for a check, where nobody else does; returns who can be counted on.
+
+        Those that were waiting before are left alone when nobody goes: they may be waiting for a good reason.
+        """
+        losing = losing or any(self._serves(name) for name in self.now if name not in self.staying)
+        begun = [one.name for one in self.steps if isinstance(one, Add | Ready)]
+        self.steps += [Trust(self.wanted.name, name) for name in dict.fromkeys((*begun, *same) if losing else begun)]
+        return {*begun, *same}
+
+    def _add(self, server: Server, anchored: bool) -> Add | None:
         why = self._refusal(server) or self._make_room(server)
         if why is not None:
             self._because(f"server {server.name} cannot be added: {why}")
-            return False
-        self._append(server, anchored)
-        return True
+            return None
+        return self._append(server, anchored)
 
-    def _append(self, server: Server, anchored: bool) -> None:
+    def _append(self, server: Server, anchored: bool) -> Add:
         said = meaning(server, self.traits.default_server)
         careful = anchored and self.capabilities.init_state and said.checked and "init-state" not in said.keywords
-        self.steps.append(
-            Add(
-                backend=self.wanted.name,
-                server=server,
-                inherited=self.traits.default_server,
-                cookie=self.capabilities.cookie_on_add,
-                cautious=careful,
-            )
+        added = Add(
+            backend=self.wanted.name,
+            server=server,
+            inherited=self.traits.default_server,
+            cookie=self.capabilities.cookie_on_add,
+            cautious=careful,
         )
+        self.steps.append(added)
+        return added
 
     def _refusal(self, server: Server) -> str | None:
         """Why this version cannot be given the server by `add server`, or None."""
@@ -248,6 +266,7 @@ class _Difference:
         return (self.wanted.name, name) in self.stuck
 
     def _keep(self, server: Server) -> bool:
+        """Whether it serves for certain afterwards."""
         now = self.now[server.name]
         wish = weight(server, self.traits.default_server)
         if now.weight != wish:
@@ -255,23 +274,24 @@ class _Difference:
         if now.admin is not Admin.READY:
             checked = meaning(server, self.traits.default_server).checked
             self.steps.append(Ready(self.wanted.name, server.name, checked))
-        return True
+            return not (checked and self.capabilities.init_state)
+        return now.up
 
     def _replace(self, server: Server, anchored: bool, serving: set[str]) -> bool:
-        name, admin = server.name, self.now[server.name].admin
+        name = server.name
         why = self._refusal(server)
         if not self.capabilities.can_delete:
             why = "this HAProxy cannot delete a server"
         elif self._is_stuck(name):
             why = "HAProxy does not delete it while it has connections"
-        elif admin is Admin.READY and not serving - {name}:
+        elif self._serves(name) and not serving - {name}:
             why = "no other server is in service"
         if why is None:
             why = self._make_room(server)
         if why is not None:
             self._because(f"server {name} changes: {why}")
             return False
-        if admin is not Admin.MAINT:
+        if self.now[name].admin is not Admin.MAINT:
             self.steps.append(Maintain(self.wanted.name, name))
         self.steps.append(Delete(self.wanted.name, name))
         self._append(server, anchored)

@@ -16,13 +16,17 @@ _MAINT = 0x01 | 0x02 | 0x20
 _DRAIN = 0x08 | 0x10
 """Forced and inherited draining."""
 
+_OPERATING = frozenset({"1", "2"})
+"""Starting slowly, and running."""
+
 
 @dataclass(frozen=True, slots=True)
 class ServerState:
     """One server of the running process. `address` is None for a server without one (a name not resolved).
 
     `backend_id` is the number by which `show stat` finds the backend where a frontend has the same name.
-    `operating`: it takes traffic as far as its health goes. `weight` is the one in force, as the user wrote it.
+    `operating`: it takes traffic as far as its health goes, be it slowly at first. `weight` is the one in force, as
+    the user wrote it.
     """
 
     name: str
@@ -72,7 +76,7 @@ def parse_servers_state(text: str) -> Mapping[str, Mapping[str, ServerState]]:
             id=int(cells[number]),
             address=None if cells[host] == "-" else Address(cells[host], int(cells[port])),
             admin=_admin(int(cells[admin])),
-            operating=cells[operating] == "2",
+            operating=cells[operating] in _OPERATING,
             weight=int(cells[weight]),
             backend_id=int(cells[group]),
         )
@@ -109,20 +113,24 @@ def observe(
         before = running.backends.get(backend, RunningBackend())
         skipped = static.get(backend, frozenset())
         seen = {
-            name: _seen(state, before.servers.get(name))
+            name: _seen(state, before.servers.get(name), up=state.operating or not running.capabilities.init_state)
             for name, state in states.get(backend, {}).items()
             if name not in skipped
         }
-        backends[backend] = before if before.servers == seen else RunningBackend(MappingProxyType(seen))
+        backends[backend] = before if _is_same(before, seen) else RunningBackend(MappingProxyType(seen))
     return replace(running, backends=MappingProxyType(backends))
 
 
-def _seen(state: ServerState, before: RunningServer | None) -> RunningServer:
+def _is_same(before: RunningBackend, seen: Mapping[str, RunningServer]) -> bool:
+    return before.servers == seen and all(before.servers[name].up == one.up for name, one in seen.items())
+
+
+def _seen(state: ServerState, before: RunningServer | None, up: bool) -> RunningServer:
     if before is not None and before.server.address == state.address and before.server.id in (None, state.id):
         server = before.server if before.server.id == state.id else replace(before.server, id=state.id)
-        return RunningServer(server, state.admin, state.weight, before.known)
-    nowhere = Address("-", 0)
-    return RunningServer(Server(state.name, state.address or nowhere, state.id), state.admin, state.weight, known=False)
+        return RunningServer(server, state.admin, state.weight, before.known, up)
+    found = Server(state.name, state.address or Address("-", 0), state.id)
+    return RunningServer(found, state.admin, state.weight, known=False, up=up)
 
 
 def differences(before: Running, now: Running) -> tuple[str, ...]:

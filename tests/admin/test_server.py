@@ -12,6 +12,7 @@ import pytest
 from dockstack.admin.client import NoAnswer, ask
 from dockstack.admin.report import Report
 from dockstack.admin.server import respond, serve
+from dockstack.errors import DockStackError
 
 WELL = Report(True, ("nerve: 2 services are up, é", "zookeeper: connected to 10.0.0.1:2181"))
 ILL = Report(False, ("mysql: not registered yet",))
@@ -33,6 +34,14 @@ async def test_a_socket_left_by_a_killed_daemon_is_replaced(tmp_path: Path) -> N
     assert path.exists()
     async with serve(path, lambda: WELL, lambda: WELL):
         assert (await asyncio.to_thread(ask, path, "health")).ok
+
+
+async def test_a_socket_that_cannot_be_made_says_where_and_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "nerve.sock"
+    path.mkdir()
+    with pytest.raises(DockStackError, match=r"nerve\.sock cannot be made: .*--run-dir"):
+        async with serve(path, lambda: WELL, lambda: WELL):
+            pass
 
 
 async def test_the_end_does_not_wait_for_a_silent_client(tmp_path: Path) -> None:

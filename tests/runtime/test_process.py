@@ -73,6 +73,12 @@ def test_one_owner_per_directory_and_role(tmp_path: Path) -> None:
         pass
 
 
+def test_a_lock_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "nerve.lock").symlink_to("/dev/full")
+    with pytest.raises(ConfigurationError, match=r"nerve\.lock: .*--run-dir"), locked(tmp_path, "nerve"):
+        pass
+
+
 async def test_signals_are_an_event_and_a_call() -> None:
     hangup = asyncio.Event()
     async with terminated(hangup.set) as stop:

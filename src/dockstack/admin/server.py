@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import cast
 
 from dockstack.admin.report import Report
+from dockstack.errors import DockStackError
 
 _PATIENCE = 5.0  # seconds that a client has to finish its request
 _LIMIT = 8192  # bytes of a request
@@ -23,8 +24,8 @@ _MODE = 0o660
 async def serve(socket: Path, health: Callable[[], Report], ready: Callable[[], Report]) -> AsyncIterator[None]:
     """Answers on the socket while the context is open; a socket file left behind by a killed process is replaced.
 
-    200 when the report is well, 503 when it is not; the body is the report's lines. Raises OSError when the socket
-    cannot be made.
+    200 when the report is well, 503 when it is not; the body is the report's lines. Raises DockStackError when the
+    socket cannot be made.
     """
     pages = {"/health": health, "/ready": ready}
     connections: set[asyncio.Transport] = set()
@@ -40,14 +41,16 @@ async def serve(socket: Path, health: Callable[[], Report], ready: Callable[[], 
 
 
 def _bound(path: Path) -> socket_module.socket:
-    _remove(path)
     listener = socket_module.socket(socket_module.AF_UNIX, socket_module.SOCK_STREAM)
     try:
+        _remove(path)
         listener.bind(str(path))
         path.chmod(_MODE)
-    except OSError:
+    except OSError as error:
         listener.close()
-        raise
+        raise DockStackError(
+            f"{path} cannot be made: {error.strerror}; mend that, or choose another directory with --run-dir"
+        ) from error
     return listener
 
 

@@ -87,9 +87,7 @@ def locked(run_dir: Path, role: str) -> Iterator[None]:
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
-        raise ConfigurationError(
-            Problem(str(path), f"{error.strerror}; choose another directory with --run-dir")
-        ) from error
+        raise _unusable(path, error) from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -99,11 +97,18 @@ def locked(run_dir: Path, role: str) -> Iterator[None]:
                 f"{path}: a dockstack {role} (pid {owner}) runs in this directory already; "
                 "stop it, or choose another directory with --run-dir"
             ) from None
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        try:
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            raise _unusable(path, error) from error
         yield
     finally:
         os.close(handle)
+
+
+def _unusable(path: Path, error: OSError) -> ConfigurationError:
+    return ConfigurationError(Problem(str(path), f"{error.strerror}; choose another directory with --run-dir"))
 
 
 @asynccontextmanager

@@ -289,7 +289,7 @@ def test_a_base_may_bring_its_own_statistics() -> None:
     assert not spec.has_statistics({})
 
 
-@pytest.mark.parametrize("text", ["8080", ":8080", "h:", "h:0", "h:65536", "h:x", "on", "h:²"])
+@pytest.mark.parametrize("text", ["8080", ":8080", "h:", "h:0", "h:65536", "h:x", "on", "h:²", "a b:80", "a\nb:80"])
 def test_statistics_addresses_that_are_none(text: str) -> None:
     with pytest.raises(ConfigurationError, match="is neither HOST:PORT nor off"):
         spec.stats_address(text)
@@ -299,6 +299,18 @@ def test_statistics_addresses() -> None:
     assert spec.stats_address("off") is None
     assert spec.stats_address("127.0.0.1:8080") == "127.0.0.1:8080"
     assert spec.stats_address("[::1]:1") == "[::1]:1"
+    assert spec.stats_address("*:1") == "*:1"
+
+
+@pytest.mark.parametrize("text", ["", "foo bar", "127.0.0.1:80", "127.0.0.1\n", "a/b", "eth0 "])
+def test_addresses_to_bind_that_are_none(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="is no address of this host"):
+        spec.bind_address(text)
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1", "::1", "[::1]", "*", "::", "localhost"])
+def test_addresses_to_bind(text: str) -> None:
+    assert spec.bind_address(text) == text
 
 
 @given(st.integers(min_value=0, max_value=2**31))

@@ -77,12 +77,13 @@ def synapse(given: Given, ambassador: Ambassador, env: Mapping[str, str]) -> Loa
     if given.services:
         spec.without_port(document.data["services"], spec.specs(spec.parse_synapse, given.services))
     stats = None if ambassador.stats is None else spec.stats_address(ambassador.stats)
+    bind = None if ambassador.bind is None else spec.bind_address(ambassador.bind)
     if is_base or given.services:
         around = spec.Surroundings(str(ambassador.run_dir), _file_limit(), _user() if is_base else None)
         document = document.with_data(spec.base(document.data, around))
     if is_base and ambassador.stats is None and not spec.has_statistics(document.data):
         stats = STATISTICS
-    document = document.with_data(spec.ambassador(document.data, ambassador.bind, stats))
+    document = document.with_data(spec.ambassador(document.data, bind, stats))
     return _ready_synapse(document, given.unknown_keys_are_warnings, texts)
 
 

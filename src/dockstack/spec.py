@@ -14,7 +14,7 @@ from typing import Any
 
 from dockstack.errors import ConfigurationError, Problem
 from dockstack.registry import Locator
-from dockstack.registry.url import fold, parse_url
+from dockstack.registry.url import fold, is_host, parse_url
 from dockstack.settings.synapse import STATS_SECTION
 
 Plain = dict[str, Any]
@@ -213,9 +213,20 @@ def stats_address(text: str) -> str | None:
     if text == "off":
         return None
     host, colon, port = text.rpartition(":")
-    if not (host and colon and _is_number(port) and 1 <= int(port) <= 65535):
+    if not (colon and _is_address(host) and _is_number(port) and 1 <= int(port) <= 65535):
         raise _fault(f"--stats {text}", "is neither HOST:PORT nor off")
     return text
+
+
+def bind_address(text: str) -> str:
+    """`--bind ADDRESS`. Raises ConfigurationError."""
+    if not _is_address(text):
+        raise _fault(f"--bind {text}", "is no address of this host, such as 127.0.0.1, ::1 or *; the port is each service's own")
+    return text
+
+
+def _is_address(host: str) -> bool:
+    return host == "*" or is_host(host.removeprefix("[").removesuffix("]"))
 
 
 def maxconn(files: int) -> int:

@@ -221,7 +221,7 @@ def stats_address(text: str) -> str | None:
 def bind_address(text: str) -> str:
     """`--bind ADDRESS`. Raises ConfigurationError."""
     if not _is_address(text):
-        raise _fault(f"--bind {text}", "is no address of this host, such as 127.0.0.1, ::1 or *; the port is each service's own")
+        raise _fault(f"--bind {text}", "is no address of this host, such as 127.0.0.1, ::1 or * (without a port)")
     return text
 
 

@@ -208,6 +208,8 @@ class Applier:
             if await self._engine.adopt():
                 self._await_answers()
                 return True
+            if (document := await self._document_on_disk()) is not None:
+                self._touched |= self._drafts.recall(document)
         if loop.time() < self._start_at:
             return False
         self._start_at = loop.time() + max(0.05, next(self._starts))

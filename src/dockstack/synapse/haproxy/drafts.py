@@ -98,13 +98,21 @@ class Drafts:
 
     def learn(self, running: Running) -> frozenset[str]:
         """Takes over the ids that servers have in the running process; returns the services that are new for it."""
+        found = {name: (one.server for one in each.servers.values()) for name, each in running.backends.items()}
+        return self._learn(found)
+
+    def recall(self, document: Document) -> frozenset[str]:
+        """Takes over the ids of the file of the last run, as `learn` does: it follows a change sooner than the
+        snapshot, and what it holds was served."""
+        return self._learn({one.backend.name: one.backend.servers for one in document.stanzas.values()})
+
+    def _learn(self, found: Mapping[str, Iterable[Server]]) -> frozenset[str]:
         hit = []
         for service, stanza in self.wanted.stanzas.items():
-            backend = running.backends.get(stanza.backend.name)
             known = self._ids.setdefault(service, {})
             holders = {number: name for name, number in known.items()}
-            for name, server in {} if backend is None else backend.servers.items():
-                number = server.server.id
+            for server in found.get(stanza.backend.name, ()):
+                name, number = server.name, server.id
                 if number is not None and known.get(name) != number:
                     known.pop(holders.get(number, ""), None)
                     known[name] = number

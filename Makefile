@@ -1,15 +1,16 @@
 # Each target works from a fresh clone and says what it installs. ARGS goes to the program: make test ARGS=tests/nerve
 BIN := .venv/bin
 MAKEFLAGS += --no-print-directory
+BENCHES := $(addprefix bench-,pure convergence burst scale churn reload)
 
-.PHONY: help demo test check fmt lock bench bench-convergence clean runtime dev servers
+.PHONY: help demo test check fmt lock bench $(BENCHES) clean runtime dev servers
 
 help:
 	@echo "make demo                see it work, a quarter of a minute (ARGS=--stay keeps it running)"
 	@echo "make test                everything that is checked, against real servers (ARGS=tests/nerve: some of it)"
 	@echo "make check               format, lint, types, import contracts, long modules"
 	@echo "make fmt                 format the code"
-	@echo "make bench               all benchmarks; make bench-convergence: how long clients wait for a change"
+	@echo "make bench               all benchmarks, about five minutes (ARGS=--haproxy FILE); one: $(BENCHES)"
 	@echo "make lock                write the lock files anew (ARGS=--upgrade: with newer versions)"
 	@echo "make clean               remove .venv and all caches"
 
@@ -31,10 +32,11 @@ fmt: dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: bench-convergence
+bench: dev servers
+	@$(BIN)/python -m bench $(ARGS)
 
-bench-convergence: dev servers
-	@$(BIN)/python -m bench.convergence $(ARGS)
+$(BENCHES): bench-%: dev servers
+	@$(BIN)/python -m bench.$* $(ARGS)
 
 lock:
 	@sh scripts/lock.sh $(ARGS)

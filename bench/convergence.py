@@ -1,186 +1,154 @@
-"""How long clients wait for a change: znode created → first answer through HAProxy, znode gone → last answer.
+"""How long clients wait for a change: znode created → first answer through HAProxy, znode deleted → last answer.
 
-    python -m bench.convergence [ROUNDS]
+    python -m bench.convergence [--rounds 200] [--haproxy FILE]
 
-A real ZooKeeper, a real synapse and its HAProxy; probes ask through HAProxy all the time, each on a new connection. Two
-servers stay, a third comes and goes.
+A real ZooKeeper, a real synapse and its HAProxy. Beside it, round by round in turn, the floor: a bare script (kazoo's
+watch, one write to the socket, nothing else) drives a HAProxy of its own with the same file. Two servers stay, a third,
+a new one each round, comes and goes.
+
+The clock starts when the write to ZooKeeper is sent: its own time, in the last rows, is part of every figure.
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
-import os
+import random
+import re
+import subprocess
 import sys
-import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from kazoo.client import KazooClient
+from bench import haproxy
+from bench.nodes import Nodes, instance, zookeeper
+from bench.origins import origins
+from bench.probe import Probe
+from bench.report import SHARES, Goal, close, machine, milliseconds, percentile, table
+from bench.stage import arguments, say, stage
+from bench.stage import haproxy as chosen
+from bench.synapse import Synapse, service, synapse
+from tests.servers.ports import free_ports
+from tests.waiting import wait_until
 
-from bench.report import machine, percentile, table, write
-from dockstack.synapse.haproxy.runtime import connect
-from tests.servers.ports import free_port
-from tests.servers.zookeeper import ZooKeeperServer
-
-PROBES = 2
-QUIET = 0.1
-LIMIT = 10.0
-RUBY = "620 ms / 520 ms p50, one reload for each addition (measured apart, on a machine of the same size)"
-
-
-class Answers:
-    """When each server answered first and last since it was last forgotten (seconds of the monotonic clock)."""
-
-    def __init__(self) -> None:
-        self.first: dict[str, float] = {}
-        self.last: dict[str, float] = {}
-        self.failed = 0
-        self.requests = 0
-
-    def saw(self, name: str, when: float) -> None:
-        self.requests += 1
-        self.first.setdefault(name, when)
-        self.last[name] = when
+ROUNDS = 200
+BACKEND = "web"
+STAYING = ("one", "two")
+COMING = "three"
 
 
-async def origin(name: str, port: int) -> asyncio.Server:
-    answer = f"HTTP/1.1 200 OK\r\nContent-Length: {len(name)}\r\nConnection: close\r\n\r\n{name}".encode()
+@dataclass(slots=True)
+class Side:
+    """One of the two that are compared: what it watches, where it serves, and its figures, in seconds."""
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    path: str
+    probe: Probe
+    served: list[float] = field(default_factory=list)
+    gone: list[float] = field(default_factory=list)
+    confirmed: list[float] = field(default_factory=list)
+
+    def round(self, nodes: Nodes, number: int, port: int) -> None:
+        """The third server comes and goes."""
+        name = f"{COMING}-{number}"
+        server = f"{name}_127.0.0.1:{port}"
+        write = nodes.create_soon(f"{self.path}/{name}", instance(name, "127.0.0.1", port))
+        self.served.append(self.probe.first(server, COMING) - write.sent)
+        self._confirm(write.wait().acknowledged - write.sent)
+        write = nodes.delete_soon(write.node)
+        self.gone.append(self.probe.last(server, COMING, write.sent) - write.sent)
+        self._confirm(write.wait().acknowledged - write.sent)
+
+    def _confirm(self, seconds: float) -> None:
+        self.confirmed.append(seconds)
+        time.sleep(random.uniform(0.01, 0.05))
+
+
+@contextmanager
+def floor(binary: Path, hosts: str, path: str, like: Synapse, port: int) -> Iterator[Path]:
+    """The bare script and its HAProxy, whose file is that of `like` with another `port`; yields its stats socket."""
+    config, stats = like.directory / "floor.cfg", like.directory / "floor.sock"
+    text = like.config.read_text().replace(str(like.stats), str(stats))
+    config.write_text(re.sub(r"^\tbind .*", f"\tbind 127.0.0.1:{port}", text, flags=re.MULTILINE))
+    with haproxy.running(binary, config, stats):
+        script = subprocess.Popen(
+            [sys.executable, "-m", "bench.floor", hosts, path, str(stats), BACKEND],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+        )
         try:
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(answer)
-            await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
+            assert script.stdout is not None
+            if script.stdout.readline() != b"watching\n":
+                raise SystemExit("the bare script did not start")
+            yield stats
         finally:
-            writer.close()
-
-    return await asyncio.start_server(serve, "127.0.0.1", port, backlog=256)
-
-
-async def probe(port: int, answers: Answers) -> None:
-    while True:
-        try:
-            async with asyncio.timeout(5):
-                reader, writer = await asyncio.open_connection("127.0.0.1", port)
-                writer.write(b"GET / HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")
-                reply = await reader.read()
-                writer.close()
-        except (OSError, TimeoutError):
-            answers.failed += 1
-            await asyncio.sleep(0.01)
-            continue
-        head, _, body = reply.partition(b"\r\n\r\n")
-        if head.startswith(b"HTTP/1.1 200"):
-            answers.saw(body.decode(), time.monotonic())
-        else:
-            answers.failed += 1
-        await asyncio.sleep(0.0005)
+            script.kill()
+            script.communicate(timeout=5)
 
 
-def instance(name: str, port: int) -> bytes:
-    return json.dumps({"host": "127.0.0.1", "port": port, "name": name}, separators=(",", ":")).encode()
+def run(binary: Path, rounds: int = ROUNDS) -> tuple[Goal, ...]:
+    """Measures, prints and writes; returns how the figures stand to the goals."""
+    about = machine(binary)
+    with stage() as scratch, zookeeper(scratch) as nodes, origins(scratch, binary, *STAYING, COMING) as ports:
+        paths = {"synapse": "/bench/synapse", "floor": "/bench/floor"}
+        for path in paths.values():
+            nodes.make([path])
+            nodes.create((f"{path}/{name}", instance(name, "127.0.0.1", ports[name])) for name in STAYING)
+        fronts = free_ports(2)
+        services = {BACKEND: service(nodes.hosts, paths["synapse"], fronts[0])}
+        with synapse(scratch / "s", services, binary) as ours:
+            ours.until_serving()
+            wait_until(lambda: len(haproxy.servers(ours.stats, BACKEND)) == len(STAYING), "both servers")
+            with floor(binary, nodes.hosts, paths["floor"], ours, fronts[1]) as stats:
+                sides = {name: Side(paths[name], Probe(port)) for name, port in zip(paths, fronts, strict=True)}
+                before = (ours.reloads, ours.worker, haproxy.worker(stats))
+                for number in range(rounds):
+                    for side in sides.values():
+                        side.round(nodes, number, ports[COMING])
+                    if (number + 1) % 50 == 0:
+                        say(f"{number + 1} of {rounds} rounds")
+                after = (ours.reloads, ours.worker, haproxy.worker(stats))
+    if after[1:] != before[1:]:
+        raise SystemExit("a HAProxy has another worker than at the start")
+    return _tell(about, sides["synapse"], sides["floor"], after[0] - before[0])
 
 
-async def one_round(client: KazooClient, answers: Answers, port: int) -> tuple[float, float]:
-    """Milliseconds from the acknowledged create to the first answer, and from the acknowledged delete to the last."""
-    answers.first.pop("three", None)
-    path = await asyncio.to_thread(client.create, "/bench/web/three_", instance("three", port), None, True, True)
-    created = time.monotonic()
-    while "three" not in answers.first:
-        if time.monotonic() - created > LIMIT:
-            raise SystemExit(f"the third server was not served within {LIMIT:.0f} s")
-        await asyncio.sleep(0.001)
-    up = answers.first["three"] - created
-    await asyncio.sleep(0.05)
-    await asyncio.to_thread(client.delete, path)
-    gone = time.monotonic()
-    while time.monotonic() - max(gone, answers.last["three"]) < QUIET:
-        if time.monotonic() - gone > LIMIT:
-            raise SystemExit(f"the third server was still served after {LIMIT:.0f} s")
-        await asyncio.sleep(0.005)
-    down = answers.last["three"] - gone
-    return max(up, 0.0) * 1000, max(down, 0.0) * 1000
-
-
-async def worker(socket: Path) -> int:
-    """HAProxy's process id: another one means that it was reloaded."""
-    haproxy = await connect(socket, 5)
-    try:
-        return (await haproxy.identity(5)).pid
-    finally:
-        haproxy.close()
-
-
-async def run(rounds: int, scratch: Path) -> None:
-    with ZooKeeperServer(scratch / "zookeeper") as zookeeper:
-        client = KazooClient(hosts=zookeeper.hosts, timeout=20)
-        await asyncio.to_thread(client.start, 20)
-        names = ("one", "two", "three")
-        ports = {name: free_port() for name in names}
-        servers = [await origin(name, port) for name, port in ports.items()]
-        for name in names[:2]:
-            client.create(
-                f"/bench/web/{name}_", instance(name, ports[name]), sequence=True, ephemeral=True, makepath=True
-            )
-        front, run_dir = free_port(), scratch / "run"
-        log = (scratch / "synapse.log").open("wb")
-        synapse = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "dockstack", "synapse",
-            "-d", f"zk://127.0.0.1:{zookeeper.port}/bench", "-s", "web:tcp:/web", "-r", f"web:.haproxy.port={front}",
-            "--bind", "127.0.0.1", "--stats", "off", "--run-dir", str(run_dir), "--state-dir", str(scratch / "state"),
-            stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
-        )  # fmt: skip
-        answers, ups, downs = Answers(), [], []
-        try:
-            async with asyncio.TaskGroup() as group:
-                probes = [group.create_task(probe(front, answers)) for _ in range(PROBES)]
-                while len(answers.last) < 2:
-                    if synapse.returncode is not None:
-                        raise SystemExit((scratch / "synapse.log").read_text())
-                    await asyncio.sleep(0.05)
-                before, answers.failed = await worker(run_dir / "haproxy.sock"), 0
-                for done in range(rounds):
-                    up, down = await one_round(client, answers, ports["three"])
-                    ups.append(up)
-                    downs.append(down)
-                    if (done + 1) % 25 == 0:
-                        print(f"  {done + 1} of {rounds} rounds, {answers.requests:,} probes", file=sys.stderr)
-                reloads = int(await worker(run_dir / "haproxy.sock") != before)
-                for task in probes:
-                    task.cancel()
-        finally:
-            if synapse.returncode is None:
-                synapse.terminate()
-                await synapse.wait()
-            log.close()
-            client.stop()
-            client.close()
-            for server in servers:
-                server.close()
-    shares = (0.5, 0.95, 0.99, 1.0)
+def _tell(about: object, ours: Side, bare: Side, reloads: int) -> tuple[Goal, ...]:
     rows = [
-        (what, *(f"{percentile(values, share):.2f}" for share in shares))
-        for what, values in (("znode created → first answer", ups), ("znode gone → last answer", downs))
+        milliseconds("znode created → first answer: synapse", ours.served),
+        milliseconds("znode created → first answer: bare script", bare.served),
+        milliseconds("znode deleted → last answer: synapse", ours.gone),
+        milliseconds("znode deleted → last answer: bare script", bare.gone),
+        milliseconds("of it ZooKeeper: write → confirmation", ours.confirmed + bare.confirmed),
+        milliseconds("one request of the probe", ours.probe.seconds + bare.probe.seconds),
     ]
-    print(table(("milliseconds", "p50", "p95", "p99", "max"), rows))
-    told = f"{answers.requests:,} probes, {answers.failed} failed"
-    print(f"{rounds} rounds, reloads: {'at least 1' if reloads else 0}, {told}")
-    print(f"for comparison, Ruby synapse: {RUBY}")
+    requests = len(ours.probe.seconds) + len(bare.probe.seconds)
+    print(table(("milliseconds", *SHARES), rows))
+    print(f"{len(ours.served)} rounds each, in turn; {requests:,} requests, none failed; reloads: {reloads}")
+    found = []
+    for what, mine, floor_ in (
+        ("created → served", ours.served, bare.served),
+        ("deleted → gone", ours.gone, bare.gone),
+    ):
+        for name, limit in (("p50", 2), ("p99", 5)):
+            ratio = percentile(mine, SHARES[name]) / percentile(floor_, SHARES[name])
+            found.append(Goal.at_most(f"{what}: {name}", limit, ratio, " times the floor"))
+    found.append(Goal.at_most("reloads", 0, reloads))
     figures = {
-        "rounds": rounds, "reloads": reloads, "probes": answers.requests, "failed": answers.failed,
-        "created_to_served_ms": ups, "gone_to_last_ms": downs,
-        "machine": machine(os.environ.get("DOCKSTACK_BENCH_HAPROXY", "haproxy")),
+        "rounds": len(ours.served), "requests": requests, "reloads": reloads,
+        "seconds": {
+            name: {"created_to_first": side.served, "deleted_to_last": side.gone, "confirmed": side.confirmed}
+            for name, side in (("synapse", ours), ("floor", bare))
+        },
+        "machine": about,
     }  # fmt: skip
-    print(f"written to {write('convergence', figures)}")
+    return close("convergence", figures, found)
 
 
 def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 100
-    with tempfile.TemporaryDirectory(prefix="dockstack-bench-") as scratch:
-        asyncio.run(run(rounds, Path(scratch)))
+    """One run."""
+    given = arguments(__doc__, rounds=ROUNDS)
+    run(chosen(given.haproxy), given.rounds)
 
 
 if __name__ == "__main__":

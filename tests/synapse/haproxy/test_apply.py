@@ -460,6 +460,24 @@ async def test_a_haproxy_that_dies_in_a_reload_is_started_again(stand: Stand, ba
             assert len(stand.masters()) == 1
 
 
+async def test_a_master_that_cannot_be_asked_does_not_stop_the_changes(
+    stand: Stand, backs: Origins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(master, "CONTACT", 0.2)
+    services = {"web": stand.service("web"), "fixed": stand.service("fixed", ("mode http", "balance static-rr"))}
+    async with applying(stand, stand.settings(services)) as running:
+        await running.apply(web=await backs.start("a"), fixed=await backs.start("a"))
+        away = stand.place.master_socket.rename(stand.directory / "away.sock")
+        running.put(fixed=await backs.start("a", "b"))
+        await running.until(lambda: "did not answer `show proc`" in stand.told.texts(), "the failure is told")
+        running.put(web=await backs.start("a", "c"))
+        await serves(running, "web", {"a", "c"})
+        away.rename(stand.place.master_socket)
+        await running.applied(20)
+        assert await answers(stand.ports["fixed"]) == {"a", "b"}
+        assert running.applier.reloads == 1
+
+
 @pytest.mark.parametrize("names", [("c",), ("a", "b", "c")])
 async def test_a_reload_by_somebody_else_is_noticed_after_the_next_change(
     stand: Stand, backs: Origins, names: tuple[str, ...]

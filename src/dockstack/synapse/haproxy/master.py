@@ -16,6 +16,9 @@ from dockstack.errors import HaproxyUnavailable
 _AGAIN = 0.01
 """Seconds between two tries on a socket that refuses."""
 
+CONTACT = 5.0
+"""Seconds for the master to be found before a reload; on 2.6 it is deaf while it loads a large file."""
+
 _ROW = re.compile(r"^(?P<pid>\d+)\s+(?P<kind>\w+)\s+(?P<reloads>\d+)(?:\s+\[failed: (?P<failed>\d+)\])?", re.M)
 
 
@@ -87,9 +90,10 @@ async def reload(socket: Path, limit: float) -> Reloaded:
     """Has the master load its file in a new worker; the old worker goes on serving when the file is refused.
 
     The answer tells from 2.7 on; 2.6 answers nothing at once, and its count of reloads and failures is watched.
-    A reload whose count does not move within `limit` seconds raises HaproxyUnavailable, as does a silent master.
+    A reload whose count does not move within `limit` seconds raises HaproxyUnavailable, as does a silent master, and
+    sooner one that is not there at all.
     """
-    before = await processes(socket, limit)
+    before = await processes(socket, min(limit, CONTACT))
     answer = await ask(socket, "reload", limit)
     if answer.startswith("Success="):
         verdict, _, rest = answer.partition("\n")

@@ -82,7 +82,7 @@ class Reloader:
         self._file = parts.file
         self._pending = Pending(parts.policy.interval, parts.policy.jitter, random.random)
         self._checking: asyncio.Task[Candidate] | None = None
-        self._switching: asyncio.Task[None] | None = None
+        self._switching: asyncio.Task[HaproxyUnavailable | None] | None = None
         self._redrafted: frozenset[str] = frozenset()
         self.complaint = ""
         self.count = 0
@@ -178,19 +178,26 @@ class Reloader:
         if not candidate.checked.accepted:
             self.refuse(candidate)
             return
-        self._switching = tasks.create_task(self._switch(candidate.document))
+        self._switching = tasks.create_task(self._try_switch(candidate.document))
         try:
             await asyncio.wait((self._switching,))
-            if self._switching.cancelled():
-                raise HaproxyUnavailable("HAProxy ended during a reload")
-            self._switching.result()
-        except HaproxyUnavailable:
+            ended = HaproxyUnavailable("HAProxy ended during a reload")
+            failure = ended if self._switching.cancelled() else self._switching.result()
+        finally:
+            self._switching = None
+        if failure is not None:
             self._pending.failed(asyncio.get_running_loop().time())
             for seat in self._parts.seats:
                 seat.drop()
-            raise
-        finally:
-            self._switching = None
+            raise failure
+
+    async def _try_switch(self, document: Document) -> HaproxyUnavailable | None:
+        """`_switch` as a task of its own, whose failure is told and does not end the others."""
+        try:
+            await self._switch(document)
+        except HaproxyUnavailable as error:
+            return error
+        return None
 
     async def _switch(self, document: Document) -> None:
         """Writes the document, with what has changed since it was checked, and has it loaded by a new worker."""

@@ -70,7 +70,7 @@ def differences(running: Running, wanted: Document) -> list[str]:
             wish, is_ = wished[name], has[name]
             if wish.address != is_.server.address:
                 found.append(f"{name}: address")
-            if wish.id not in (None, is_.server.id):
+            if is_.server.id is not None and wish.id not in (None, is_.server.id):  # None: not read back yet
                 found.append(f"{name}: id {is_.server.id}, not {wish.id}")
             if is_.weight != weight(wish, backend.default_server):
                 found.append(f"{name}: weight {is_.weight}")

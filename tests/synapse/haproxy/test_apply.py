@@ -467,6 +467,7 @@ async def test_a_master_that_cannot_be_asked_does_not_stop_the_changes(
     services = {"web": stand.service("web"), "fixed": stand.service("fixed", ("mode http", "balance static-rr"))}
     async with applying(stand, stand.settings(services)) as running:
         await running.apply(web=await backs.start("a"), fixed=await backs.start("a"))
+        await master.processes(stand.place.master_socket, 5)  # at its start it makes the socket twice
         away = stand.place.master_socket.rename(stand.directory / "away.sock")
         running.put(fixed=await backs.start("a", "b"))
         await running.until(lambda: "did not answer `show proc`" in stand.told.texts(), "the failure is told")

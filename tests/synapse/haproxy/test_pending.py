@@ -51,6 +51,20 @@ def test_a_refused_structure_is_left_alone_and_another_one_is_not() -> None:
     assert not one.postponed("bad", 100.0 + REFUSED_AGAIN)
 
 
+def test_a_structure_whose_worker_did_not_come_up_is_tried_again_soon() -> None:
+    one = pending(interval=0.0)
+    one.note({"a": [A]})
+    now, pauses = 0.0, []
+    for _ in range(7):
+        one.refused("good", now, surely=False)
+        assert not one.postponed("another", now)
+        assert one.postponed("good", now)
+        again = next(second for second in range(100) if not one.postponed("good", now + second))
+        pauses.append(again)
+        now += again
+    assert pauses == [2, 4, 8, 16, 32, 60, 60]
+
+
 def test_a_reload_that_fails_is_tried_seldomer_each_time() -> None:
     one = pending(interval=0.0)
     one.note({"a": [A]})

@@ -59,16 +59,23 @@ class Pending:
         self._refused = None
         self._wait(now, self._interval)
 
-    def refused(self, mark: str, now: float) -> None:
-        """This structure cannot be loaded; another one can be tried at the usual rate."""
+    def refused(self, mark: str, now: float, surely: bool = True) -> None:
+        """This structure cannot be loaded; another one can be tried at the usual rate.
+
+        `surely` is false where its check was good and the worker that was to load it did not come up: that can be a
+        chance, so the structure is tried again soon, and later each time.
+        """
         self._refused = mark
-        self._refused_until = now + REFUSED_AGAIN
+        self._refused_until = now + (REFUSED_AGAIN if surely else self._next_pause())
         self._wait(now, self._interval)
 
     def failed(self, now: float) -> None:
         """The reload did not come about; the next try waits longer each time."""
+        self._wait(now, max(self._interval, self._next_pause()))
+
+    def _next_pause(self) -> float:
         self._failures += 1
-        self._wait(now, max(self._interval, min(REFUSED_AGAIN, _FIRST_FAILURE * 2 ** min(self._failures, 10))))
+        return min(REFUSED_AGAIN, _FIRST_FAILURE * 2.0 ** min(self._failures, 10))
 
     def _wait(self, now: float, pause: float) -> None:
         self._not_before = now + pause + self._interval * self._jitter * self._uniform()

@@ -100,6 +100,8 @@ class Reloader:
             if complaint and complaint != self.complaint:
                 self._parts.emit(Warn(f"HAProxy must be reloaded by hand (do_reloads is off): {complaint}"))
             self.complaint = complaint
+        elif not self._pending.reasons:  # what was refused is wanted no more
+            self.complaint = ""
 
     def next_due(self) -> float | None:
         """When `turn` has something to do, on the loop's clock; None: nothing that only the time decides."""
@@ -164,9 +166,9 @@ class Reloader:
             with suppress(OSError):
                 path.unlink()
 
-    def refuse(self, candidate: Candidate, by: str = "HAProxy") -> None:
-        """Says that the candidate cannot be loaded; its structure is left alone for a while."""
-        self._pending.refused(candidate.mark, asyncio.get_running_loop().time())
+    def refuse(self, candidate: Candidate, by: str = "HAProxy", surely: bool = True) -> None:
+        """Says that the candidate cannot be loaded; its structure is left alone for a while (`Pending.refused`)."""
+        self._pending.refused(candidate.mark, asyncio.get_running_loop().time(), surely)
         text = self._file.render(candidate.document).text
         lines = quoted(candidate.checked.alerts, text, self._policy.candidate)
         complaint = f"{by} refuses the new configuration: {lines[0] if lines else 'without a word'}"
@@ -218,7 +220,7 @@ class Reloader:
             if self._policy.writes and before is not None:
                 await self.write(before)
             lines = reloaded.lines or ("its words are in HAProxy's own log, on the standard error",)
-            self.refuse(Candidate(document, rendered.mark, Checked(False, lines)), "the reload")
+            self.refuse(Candidate(document, rendered.mark, Checked(False, lines)), "the reload", surely=False)
             return
         for seat in seats:
             retired = None if seat.link is None else seat.link.identity.pid

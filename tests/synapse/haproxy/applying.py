@@ -191,7 +191,7 @@ class Origins:
                 while b"close" not in await reader.readuntil(b"\r\n\r\n"):
                     writer.write(reply)
                 writer.write(reply)
-            except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, asyncio.CancelledError):
                 pass
             finally:
                 writers.discard(writer)
@@ -233,8 +233,8 @@ class Session:
         self._writer = writer
 
     @classmethod
-    async def open(cls, port: int) -> Session:
-        return cls(*await asyncio.open_connection("127.0.0.1", port))
+    async def open(cls, port: int, host: str = "127.0.0.1") -> Session:
+        return cls(*await asyncio.open_connection(host, port))
 
     async def ask(self, limit: float = 5.0) -> str:
         """The name of the origin at the other end."""

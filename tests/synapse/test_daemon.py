@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import signal
 import sys
 import tempfile
@@ -172,6 +173,7 @@ async def test_its_whole_life(synapse: Synapse) -> None:
     assert await answers(synapse.port) == {"a", "b"}
     await synapse.announce("b", "c")
     await synapse.serves("b", "c")
+    assert re.search(r"INFO web: .*\bc_\S+ joins.*, in ", synapse.log.read_text())
     assert "reloads: 0, repaired: 0" in synapse.report("health").lines
     assert await synapse.terminate() < 5
     assert synapse.stand.masters() == []

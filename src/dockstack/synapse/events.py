@@ -7,19 +7,24 @@ from typing import ClassVar
 
 from dockstack.events import ERROR, WARNING, Event
 
+TOLD = 3
+"""How many steps of one change the log describes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Applied(Event):
-    """Runtime API steps were carried out, without a reload."""
+    """Runtime API steps were carried out, without a reload; `steps` are sentences about the first `TOLD` of `count`."""
 
     services: tuple[str, ...]
-    steps: int
+    steps: tuple[str, ...]
+    count: int
     seconds: float
 
     def __str__(self) -> str:
         count = len(self.services)
         which = ", ".join(self.services) if count <= 3 else f"{count} services"
-        return f"{which}: {self.steps} steps applied in {self.seconds * 1000:.1f} ms"
+        more = f" and {self.count - len(self.steps)} more steps" if self.count > len(self.steps) else ""
+        return f"{which}: {', '.join(self.steps)}{more}, in {self.seconds * 1000:.1f} ms"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
 from dockstack.model import Address
-from dockstack.synapse.haproxy.commands import Command, commands
+from dockstack.synapse.haproxy.commands import Command, commands, told
 from dockstack.synapse.haproxy.model import (
     Add,
     Cut,
@@ -107,3 +109,13 @@ def test_the_other_steps(step: Step, lines: list[str]) -> None:
 )
 def test_only_the_known_replies_are_success(replies: tuple[str, ...], reply: str, accepted: bool) -> None:
     assert Command("x", replies).accepts(reply) is accepted
+
+
+def test_every_step_can_be_told() -> None:
+    steps = (
+        Add("b", A),
+        *(kind("b", "a") for kind in (Ready, Trust, Drain, Maintain, Cut, Delete)),
+        SetWeight("b", "a", 1),
+    )
+    assert len({told(step) for step in steps}) == len(steps) == len(get_args(Step))
+    assert told(steps[0]) == "a joins"

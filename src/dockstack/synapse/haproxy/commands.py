@@ -30,6 +30,16 @@ _SIMPLE: Mapping[type[Step], str] = {
     Maintain: "set server {} state maint",
     Cut: "shutdown sessions server {}",
 }
+_TOLD: Mapping[type[Step], str] = {
+    Add: "{} joins",
+    Ready: "{} is back in service",
+    Trust: "{} serves before its first check",
+    Drain: "{} drains",
+    Maintain: "{} leaves",
+    Cut: "the sessions of {} are closed",
+    SetWeight: "{} has another weight",
+    Delete: "{} is deleted",
+}
 _SEVERITY = re.compile(r"\[[0-7]\]:\s*")
 
 
@@ -70,6 +80,11 @@ def commands(step: Step, capabilities: Capabilities) -> tuple[Command, ...]:
             return (Command(f"del server {where}", ("Server deleted.",)),)
         case Trust() | Drain() | Maintain() | Cut():
             return (Command(_SIMPLE[type(step)].format(where)),)
+
+
+def told(step: Step) -> str:
+    """The step as an operator reads it in the log."""
+    return _TOLD[type(step)].format(step.name)
 
 
 def _add(where: str, step: Add, capabilities: Capabilities) -> str:

@@ -108,7 +108,7 @@ def start(binary: Path, place: Place) -> Process:
     """A new HAProxy on this place; it has only just begun to load its file. Raises HaproxyUnavailable."""
     for socket in (place.master_socket, place.stats_socket):
         socket.unlink(missing_ok=True)
-    command = (str(binary), "-W", "-db", "-S", f"{place.master_socket},level,admin", "-f", str(place.config))
+    command = (str(binary), "-W", "-db", "-S", f"{place.master_socket},level,admin,mode,600", "-f", str(place.config))
     try:
         child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
     except OSError as error:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from dockstack.errors import HaproxyUnavailable
 from dockstack.events import Emit, Warn
 from dockstack.runtime.pace import pauses
-from dockstack.synapse.events import Applied, Repaired
+from dockstack.synapse.events import TOLD, Applied, Repaired
 from dockstack.synapse.haproxy.collect import Leaving, Name
+from dockstack.synapse.haproxy.commands import told
 from dockstack.synapse.haproxy.document import static_names
 from dockstack.synapse.haproxy.link import Believe, Link, Refused, await_link, serving_pid
-from dockstack.synapse.haproxy.model import Admin, Delete, Document, Reason, Running
+from dockstack.synapse.haproxy.model import Admin, Delete, Document, Reason, Running, Step
 from dockstack.synapse.haproxy.plan import plan
 from dockstack.synapse.haproxy.runtime import Identity
 
@@ -130,7 +131,7 @@ class Seat:
             looked[""].append(Reason(None, f"servers of {plot.steps[0].backend} change, and do_socket is off"))
         elif plot.steps:
             refused = await link.carry_out(plot.steps)
-            self._emit(Applied(_services(wanted, plot.steps), len(plot.steps), loop.time() - started))
+            self._tell(wanted, plot.steps, refused, loop.time() - started)
             if refused:
                 await self._again(link, wanted, refused, looked)
             else:
@@ -144,6 +145,13 @@ class Seat:
         self.pending.difference_update(services)
         self.whole = False
         return looked
+
+    def _tell(self, wanted: Document, steps: Sequence[Step], refused: Sequence[Refused], seconds: float) -> None:
+        void = {id(one.step) for one in refused}
+        done = [step for step in steps if id(step) not in void]
+        if done:
+            said = tuple(told(step) for step in done[:TOLD])
+            self._emit(Applied(_services(wanted, done), said, len(done), seconds))
 
     async def _again(
         self, link: Link, wanted: Document, refused: tuple[Refused, ...], looked: dict[str, list[Reason]]

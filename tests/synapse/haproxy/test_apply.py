@@ -532,7 +532,8 @@ async def test_a_file_that_is_edited_by_hand_and_loaded_is_put_right(
         before = stand.file()
         stand.place.config.write_text(before.replace("balance roundrobin", "balance leastconn\n\thttp-request deny"))
         assert (await master.reload(stand.place.master_socket, 5)).accepted
-        await serves(running, "web", {""})
+        # It may be put right before anybody has seen it.
+        await until(lambda: answers(stand.ports["web"]), lambda found: found == {""} or running.applier.reloads > 0)
         (seat,) = running.applier._seats
         if first != "worker":
             with monkeypatch.context() as patch:

@@ -28,8 +28,6 @@ CASES = Path(__file__).parent
 NOT_BUILT = {
     "20-state-file": "state_file_path",
     "26-file-output": "file_output",
-    "37-multi-union": "discovery_multi",
-    "38-multi-sequential": "discovery_multi",
 }
 LIMIT = 8.0
 Ids = dict[str, dict[str, int | None]]

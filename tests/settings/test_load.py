@@ -243,11 +243,14 @@ def test_unknown_keys_can_be_warnings() -> None:
     [
         ("{}", "s:1: services.a.discovery: is missing"),
         ("{discovery: {}}", "s:1: services.a.discovery: has no method, which says what it is"),
-        ("{discovery: {method: zk}}", 's:1: services.a.discovery: unknown method "zk"; known: base, zookeeper, file'),
+        (
+            "{discovery: {method: zk}}",
+            's:1: services.a.discovery: unknown method "zk"; known: base, zookeeper, zookeeper_poll, file, multi',
+        ),
         (
             "{discovery: {method: dns}}",
             "s:1: services.a.discovery: method dns is not there in this version of DockStack; "
-            "there are: base, zookeeper, file",
+            "there are: base, zookeeper, zookeeper_poll, file, multi",
         ),
         (
             "{discovery: {method: zookeeper, path: /x, hosts: null}}",
@@ -295,8 +298,47 @@ def test_unknown_keys_can_be_warnings() -> None:
         ),
         (
             "{discovery: {method: base}, discovery_multi: {}}",
-            "s:1: services.a.discovery_multi: is not there in this version of DockStack; remove it, or allow it with "
-            "--unknown-keys warn",
+            "s:1: services.a.discovery_multi.resolver: is missing",
+        ),
+        (
+            "{discovery: {method: base}, discovery_multi: {resolver: {method: unoin}}}",
+            's:1: services.a.discovery_multi.resolver: unknown method "unoin"; did you mean union?',
+        ),
+        (
+            "{discovery: {method: base}, discovery_multi: {resolver: {method: s3_toggle, s3_url: u}}}",
+            "s:1: services.a.discovery_multi.resolver: method s3_toggle is not there in this version of DockStack; "
+            "there are: base, union, sequential",
+        ),
+        (
+            "{discovery: {method: base}, discovery_multi: {watchers: {b: {method: base}}, "
+            "resolver: {method: sequential, sequential_order: [b, c, b]}}}",
+            "s:1: services.a.discovery_multi.resolver.sequential_order: must name every watcher once (b, primary): "
+            "there is no watcher 'c'; the watcher 'primary' is missing; the watcher 'b' stands in it twice",
+        ),
+        (
+            "{discovery: {method: multi, watchers: {x: {method: base}}, resolver: {method: sequential, "
+            "sequential_order: []}}}",
+            "s:1: services.a.discovery.resolver.sequential_order: must name every watcher once (x): "
+            "the watcher 'x' is missing",
+        ),
+        (
+            "{discovery: {method: multi, watchers: {}, resolver: {method: union}}}",
+            "s:1: services.a.discovery.watchers: must not be empty",
+        ),
+        (
+            "{discovery: {method: multi, watchers: {x: {method: base}}, resolver: {method: union}}, "
+            "discovery_multi: {resolver: {method: union}}}",
+            "s:1: services.a.discovery.method: must be one source beside discovery_multi, where it is the watcher "
+            "primary; not a multi",
+        ),
+        (
+            "{discovery: {method: base}, discovery_multi: {watchers: {b: {method: zookeeper, hosts: [h], path: x}}, "
+            "resolver: {method: union}}}",
+            "s:1: services.a.discovery_multi.watchers.b.path: 'x' does not begin with a slash",
+        ),
+        (
+            "{discovery: {method: zookeeper_poll, hosts: [h], path: /x, polling_interval_sec: -1}}",
+            "s:1: services.a.discovery.polling_interval_sec: must be at least 0, not -1",
         ),
     ],
 )
@@ -412,8 +454,34 @@ def test_what_has_no_effect_yet_is_said() -> None:
         f"n:8: heartbeat_path: {effect}",
         f"n:9: statsd: {effect}",
     ]
-    text = "file_output: {output_directory: /x}\n" + HAPROXY.replace("do_socket", "state_file_path: /s, do_socket")
-    assert synapse(text)[1] == [f"s:1: file_output: {effect}", f"s:2: haproxy.state_file_path: {effect}"]
+    assert synapse(f"statsd: {{port: 1}}\n{HAPROXY}")[1] == [f"s:1: statsd: {effect}"]
+
+
+def test_what_several_watchers_leave_without_effect_is_said() -> None:
+    multi = "{watchers: {primary: {method: base}}, label_filters: [], resolver: {method: union}}"
+    text = f"services: {{a: {{discovery: {{method: base}}, discovery_multi: {multi}}}}}\n{HAPROXY}"
+    settings, warnings = synapse(text)
+    assert warnings == [
+        "s:1: services.a.discovery_multi.watchers.primary: is ignored: the watcher primary is the service's "
+        "`discovery`",
+        "s:1: services.a.discovery_multi.label_filters: has no effect here; write it in each watcher",
+    ]
+    assert list(settings.services["a"].watchers) == ["primary"]
+
+
+def test_the_primary_watcher_is_the_last() -> None:
+    multi = "{watchers: {b: {method: base}, c: {method: base}}, resolver: {method: union}}"
+    settings, warnings = synapse(
+        f"services: {{a: {{discovery: {{method: base}}, discovery_multi: {multi}}}}}\n{HAPROXY}"
+    )
+    assert warnings == []
+    assert list(settings.services["a"].watchers) == ["b", "c", "primary"]
+
+
+def test_default_servers_keep_the_keys_that_were_given() -> None:
+    text = "services: {a: {discovery: {method: base}, default_servers: [{port: '80', name: n, host: h, weight: }]}}\n"
+    (server,) = synapse(text + HAPROXY)[0].services["a"].default_servers
+    assert list(server.as_given.items()) == [("port", "80"), ("name", "n"), ("host", "h"), ("weight", None)]
 
 
 # --- service_conf_dir --------------------------------------------------------------------------------------------

@@ -42,6 +42,11 @@ SAVED = st.builds(
     entry=st.builds(Entry, st.lists(INSTANCES, max_size=4).map(tuple)),
     ids=st.dictionaries(st.text(), st.integers(1, 65535), max_size=4),
     config=st.text(),
+    watchers=st.dictionaries(
+        st.text(min_size=1),
+        st.tuples(st.builds(Entry, st.lists(INSTANCES, max_size=2).map(tuple)), st.text()),
+        max_size=2,
+    ),
 )
 ONE = Saved("mark", Entry((Instance("h", 80, "n", 7, 3, "opt", '{"a":1}'),)), {"n_h:80": 7}, "{}")
 
@@ -104,9 +109,9 @@ async def test_the_file_follows_what_it_is_told(tmp_path: Path) -> None:
     path = tmp_path / "s.json"
     keeper = SnapshotFile(path, {"a": "1", "b": "2"}, ignore)
     task = asyncio.create_task(keeper.run())
-    keeper.remember("a", ONE.entry, {"n_h:80": 7}, "x")
+    keeper.remember("a", ONE.entry, {"n_h:80": 7}, {"": (ONE.entry, "x")})
     await eventually(path.exists, "written")
-    keeper.remember("b", Entry(()), {}, "")
+    keeper.remember("b", Entry(()), {}, {"": (ONE.entry, "")})
     await eventually(lambda: len(load(path)) == 2, "written again")
     assert load(path) == {"a": Saved("1", ONE.entry, {"n_h:80": 7}, "x"), "b": Saved("2", Entry(()), {}, "")}
     assert path.stat().st_mode & 0o777 == 0o600
@@ -120,7 +125,7 @@ async def test_a_disk_that_refuses_is_tried_again(tmp_path: Path, monkeypatch: p
     said: list[Event] = []
     keeper = SnapshotFile(path, {"a": "1"}, said.append)
     task = asyncio.create_task(keeper.run())
-    keeper.remember("a", ONE.entry, {}, "")
+    keeper.remember("a", ONE.entry, {}, {"": (ONE.entry, "")})
     await eventually(lambda: bool(said), "told")
     os.mkdir(path.parent)
     await eventually(path.exists, "written in the end")

@@ -187,3 +187,95 @@ async def test_a_watcher_that_cannot_be_made_is_the_users_fault(scene: Scene) ->
     bad["discovery"]["auth"] = "no-colon"
     with pytest.raises(ConfigurationError, match="USER:PASSWORD"):
         scene.world({"web": bad})
+
+
+# --- several watchers of one service -------------------------------------------------------------------------------
+
+
+def multi(resolver: dict[str, Any], **more: Any) -> dict[str, Any]:
+    other = {"method": "zookeeper", "hosts": ["h:1"], "path": "/other", **more.pop("other", {})}
+    return service(discovery_multi={"watchers": {"other": other}, "resolver": resolver}, **more)
+
+
+UNION = {"method": "union"}
+SEQUENTIAL = {"method": "sequential", "sequential_order": ["primary", "other"]}
+
+
+async def test_a_union_of_watchers(scene: Scene) -> None:
+    await scene.announce("/web", "a")
+    async with scene.following(scene.world({"web": multi(UNION)})):
+        await eventually(lambda: scene.names() == {"a"}, "the picture")
+        await scene.announce("/other", "b")
+        await eventually(lambda: scene.names() == {"a", "b"}, "both")
+
+
+async def test_what_is_done_with_instances_is_done_within_each_watcher(scene: Scene) -> None:
+    await scene.announce("/web", "a")
+    await scene.announce("/other", "b", labels='{"az":"1"}')
+    await scene.announce("/other", "c", labels='{"az":"2"}')
+    filters = {"label_filters": [{"label": "az", "value": "1"}]}
+    spare = [{"host": "10.0.0.9", "port": 9, "name": "spare"}]
+    own = multi(UNION, other=filters, default_servers=spare, backend_port_override=81)
+    async with scene.following(scene.world({"web": own})):
+        await eventually(lambda: scene.names() == {"a", "b"}, "the filter of one is none of the other")
+        picture = scene.pictures.peek()
+        assert picture is not None
+        assert {one.port for one in picture.catalog.entries["web"].instances} == {81}
+        scene.registry.delete("/web", next(iter(scene.registry.nodes("/web"))))
+        await eventually(lambda: scene.names() == {"spare", "b"}, "the default of the one that is empty")
+
+
+async def test_the_first_of_a_sequence_that_has_instances(scene: Scene) -> None:
+    await scene.announce("/other", "b")
+    world = scene.world({"web": multi(SEQUENTIAL, use_previous_backends=False)})
+    async with scene.following(world):
+        await eventually(lambda: scene.names() == {"b"}, "the second")
+        assert world.choices == ("service web: served from the watcher other",)
+        await scene.announce("/web", "a")
+        await eventually(lambda: scene.names() == {"a"}, "the first")
+        assert world.choices == ("service web: served from the watcher primary",)
+        assert "service web: served from the watcher primary (1 instances)" in scene.said
+        scene.registry.delete("/web", next(iter(scene.registry.nodes("/web"))))
+        await eventually(lambda: scene.names() == {"b"}, "the second again")
+
+
+async def test_the_configuration_of_the_watcher_that_serves(scene: Scene) -> None:
+    await scene.announce("/other", "b")
+    scene.registry.set_data("/other", b'{"haproxy": {"port": 8080, "listen": ["mode tcp"]}}')
+    async with scene.following(scene.world({"web": multi(SEQUENTIAL)})):
+        await eventually(lambda: port(scene) == 8080, "the second's")
+        await scene.announce("/web", "a")
+        await eventually(lambda: port(scene) == 80, "the first has none: the file's")
+
+
+async def test_a_watcher_that_does_not_answer_is_named_and_keeps_what_was_saved(scene: Scene) -> None:
+    away = memory.World()
+    away.break_()
+
+    def open_one(locator: Locator, emit: Emit) -> AbstractAsyncContextManager[Registry]:
+        return (away if locator.hosts[0].host == "away" else scene.registry).open(emit)
+
+    await scene.announce("/web", "a")
+    async with Pool(scene.tell, open_one) as pool:
+        scene.pool = pool
+        world = scene.world({"web": multi(UNION, other={"hosts": ["away:1"]})})
+        saved = Entry((Instance("10.0.0.1", 80, "saved"),))
+        world.restore({"web": Saved("", saved, {}, "", {"other": (saved, "")})})
+        async with scene.following(world, grace=0.2):
+            await eventually(lambda: scene.names() == {"a", "saved"}, "what answers, and what was saved of the other")
+            assert "service web: its watcher other has not answered yet" in world.trouble
+            assert set(world.parts("web")) == {"primary", "other"}
+
+
+async def test_a_service_of_which_nothing_is_known_is_not_in_the_picture(scene: Scene) -> None:
+    scene.registry.break_()
+    world = scene.world({"web": service(), "db": service("/db", 81)})
+    world.stand_in({"db": Entry((Instance("10.0.0.1", 80, "stand-in"),)), "gone": Entry(())})
+    async with scene.following(world, grace=0.05):
+        await eventually(lambda: scene.pictures.peek() is not None, "the picture")
+        picture = scene.pictures.peek()
+        assert picture is not None
+        assert set(picture.catalog.entries) == {"db"}
+        assert scene.names("db") == {"stand-in"}
+        scene.registry.heal()
+        await eventually(lambda: scene.names("db") == set(), "an answer that there is none counts")

@@ -10,7 +10,7 @@ import importlib
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 from dockstack.events import Emit
 from dockstack.model import Address, Instance
@@ -106,6 +106,17 @@ class Discoverer(Protocol):
 
         While the registry cannot be asked the iterator is silent and keeps trying if it has a session to restore,
         or raises RegistryUnavailable; it never yields a set that was not read. Slow consumers get the newest state.
+        """
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """What polling needs; not every registry has it."""
+
+    async def read(self, path: str, decoder: Decoder) -> Snapshot:
+        """The whole set as it is now, read once; a path that does not exist is empty, and is not made.
+
+        Raises RegistryUnavailable within a deadline when the registry cannot be asked.
         """
 
 

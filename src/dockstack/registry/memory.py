@@ -178,6 +178,10 @@ class _Session:
         while self.holds(lease):
             version, _ = await changed.after(version)
 
+    async def read(self, path: str, decoder: Decoder) -> Snapshot:
+        self._ask()
+        return Decoding(path, decoder).snapshot(self._world.nodes(path), self._world._path(path).data)
+
     async def watch(self, path: str, decoder: Decoder) -> AsyncIterator[Snapshot]:
         await self._world._until_reachable()
         place, decoding = self._world._path(path), Decoding(path, decoder)

@@ -146,7 +146,6 @@ _LATER_KINDS = {
     "type": frozenset({"rabbitmq", "redis", "noop"}),
     "method": frozenset(
         {
-            "zookeeper_poll",
             "dns",
             "zookeeper_dns",
             "zookeeper_dns_poll",
@@ -154,8 +153,8 @@ _LATER_KINDS = {
             "ec2tag",
             "awstag",
             "marathon",
-            "multi",
             "etcd",
+            "s3_toggle",
         }
     ),
 }

@@ -18,13 +18,18 @@ from dockstack.settings import faults
 from dockstack.settings.common import Model
 from dockstack.settings.nerve import NerveSettings
 from dockstack.settings.synapse import (
+    PRIMARY,
     STATS_SECTION,
+    DiscoveryMulti,
     FileDiscovery,
     HaproxySettings,
+    MultiDiscovery,
+    OneDiscovery,
+    SequentialResolver,
     ServiceHaproxy,
     SynapseService,
     SynapseSettings,
-    ZookeeperDiscovery,
+    ZookeeperSource,
 )
 from dockstack.settings.template import fault as template_fault
 
@@ -131,14 +136,39 @@ def _service(name: str, service: SynapseService, document: Document) -> Iterator
         yield from _template(server.haproxy_server_options, document, steps)
     if service.haproxy.listens and service.haproxy.port is None and not service.haproxy.bind_address:
         yield Problem(document.where((*own, "haproxy", "port")), "is null, so bind_address must be the whole address")
-    discovery = service.discovery
-    if isinstance(discovery, ZookeeperDiscovery):
+    for place, discovery in service.sources():
+        yield from _discovery(discovery, (*own, *place), document)
+    yield from _order(service, own, document)
+
+
+def _discovery(discovery: OneDiscovery, steps: Steps, document: Document) -> Iterator[Problem]:
+    if isinstance(discovery, ZookeeperSource):
         try:
             parse_hosts(discovery.hosts, _ZOOKEEPER)
         except ValueError as error:
-            yield Problem(document.where((*own, "discovery", "hosts")), str(error))
-    if isinstance(discovery, ZookeeperDiscovery | FileDiscovery) and not discovery.path.startswith("/"):
-        yield Problem(document.where((*own, "discovery", "path")), f"{discovery.path!r} does not begin with a slash")
+            yield Problem(document.where((*steps, "hosts")), str(error))
+    if isinstance(discovery, ZookeeperSource | FileDiscovery) and not discovery.path.startswith("/"):
+        yield Problem(document.where((*steps, "path")), f"{discovery.path!r} does not begin with a slash")
+
+
+def _order(service: SynapseService, own: Steps, document: Document) -> Iterator[Problem]:
+    """What is wrong with several watchers of one service, between them."""
+    if service.discovery_multi is not None and isinstance(service.discovery, MultiDiscovery):
+        what = f"must be one source beside discovery_multi, where it is the watcher {PRIMARY}; not a multi"
+        yield Problem(document.where((*own, "discovery", "method")), what)
+        return
+    resolver = service.resolver
+    if not isinstance(resolver, SequentialResolver):
+        return
+    names, order = service.watchers, resolver.sequential_order
+    section = "discovery" if service.discovery_multi is None else "discovery_multi"
+    faults = [f"there is no watcher {one!r}" for one in dict.fromkeys(order) if one not in names]
+    faults += [f"the watcher {one!r} is missing" for one in names if one not in order]
+    faults += [f"the watcher {one!r} stands in it twice" for one in dict.fromkeys(order) if order.count(one) > 1]
+    if faults:
+        where = document.where((*own, section, "resolver", "sequential_order"))
+        known = ", ".join(names)
+        yield Problem(where, f"must name every watcher once ({known}): {'; '.join(faults)}")
 
 
 def _doubled(haproxy: HaproxySettings, services: Mapping[str, SynapseService], document: Document) -> Iterator[Problem]:
@@ -171,9 +201,23 @@ def _doubts(settings: SynapseSettings, document: Document) -> Iterator[Problem]:
     if settings.haproxy is not None:
         yield from _idle(settings.haproxy, ("haproxy",), document)
     for name, service in settings.services.items():
+        yield from _without_effect(service, ("services", name), document)
         if service.haproxy.use_nerve_weights:
             where = document.where(("services", name, "haproxy", "use_nerve_weights"))
             yield Problem(where, "has no effect in a service; write it in the top haproxy section")
+
+
+def _without_effect(service: SynapseService, own: Steps, document: Document) -> Iterator[Problem]:
+    """What several watchers leave without effect, as in SmartStack."""
+    many = service.discovery_multi
+    if many is not None and PRIMARY in many.watchers:
+        where = document.where((*own, "discovery_multi", "watchers", PRIMARY))
+        yield Problem(where, f"is ignored: the watcher {PRIMARY} is the service's `discovery`")
+    for section in (service.discovery, many):
+        if isinstance(section, MultiDiscovery | DiscoveryMulti):
+            name = "discovery" if section is service.discovery else "discovery_multi"
+            for key in sorted({"label_filters", "label_filter", "generator_config_path"} & section.model_fields_set):
+                yield Problem(document.where((*own, name, key)), "has no effect here; write it in each watcher")
 
 
 def _hidden(haproxy: HaproxySettings, binds: Mapping[str, tuple[str, str]], document: Document) -> Iterator[Problem]:

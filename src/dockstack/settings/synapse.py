@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
 
 from dockstack.settings.common import (
     Flag,
@@ -47,6 +48,19 @@ class DefaultServer(Model):
     haproxy_server_id: Whole | None = None
     labels: dict[str, Any] | None = None
     id: Whole | None = None
+    _keys: tuple[str, ...] = PrivateAttr(default=())
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _keep_the_order(cls, data: Any, handler: ModelWrapValidatorHandler[DefaultServer]) -> DefaultServer:
+        made = handler(data)
+        made._keys = tuple(key for key in data if key in cls.model_fields) if isinstance(data, dict) else ()
+        return made
+
+    @property
+    def as_given(self) -> dict[str, Any]:
+        """The keys that the user wrote, in their order, with their values."""
+        return {key: getattr(self, key) for key in self._keys or self.model_fields_set}
 
 
 class Discovery(Model):
@@ -84,10 +98,9 @@ class RetryPolicy(Model):
     max_interval: Number = 60
 
 
-class ZookeeperDiscovery(Discovery):
-    """Nodes below a ZooKeeper path."""
+class ZookeeperSource(Discovery):
+    """A path of a ZooKeeper ensemble."""
 
-    method: Literal["zookeeper"]
     hosts: Annotated[Hosts, Field(min_length=1)]
     path: str
     decode: DecodeSettings = DecodeSettings()
@@ -96,6 +109,19 @@ class ZookeeperDiscovery(Discovery):
     auth: str | None = None
     tls: TlsSettings | None = None
     session_timeout: Number = Field(default=10.0, gt=0)
+
+
+class ZookeeperDiscovery(ZookeeperSource):
+    """Nodes below a ZooKeeper path."""
+
+    method: Literal["zookeeper"]
+
+
+class ZookeeperPollDiscovery(ZookeeperSource):
+    """The same without watches: read again and again. A path that does not exist is empty, and is not made."""
+
+    method: Literal["zookeeper_poll"]
+    polling_interval_sec: Seconds = 60
 
 
 class FileDiscovery(Discovery):
@@ -107,7 +133,57 @@ class FileDiscovery(Discovery):
     decode: DecodeSettings = DecodeSettings()
 
 
-DiscoverySettings = Annotated[BaseDiscovery | ZookeeperDiscovery | FileDiscovery, Field(discriminator="method")]
+OneDiscovery = Annotated[
+    BaseDiscovery | ZookeeperDiscovery | ZookeeperPollDiscovery | FileDiscovery, Field(discriminator="method")
+]
+"""A discovery of one source."""
+
+
+class BaseResolver(Model):
+    """Nobody is served: what SmartStack's resolver of this name does."""
+
+    method: Literal["base"]
+
+
+class UnionResolver(Model):
+    """The servers of all watchers together."""
+
+    method: Literal["union"]
+
+
+class SequentialResolver(Model):
+    """The servers of the first watcher in this order that is up and has some; where none has, the first one's."""
+
+    method: Literal["sequential"]
+    sequential_order: tuple[str, ...]
+
+
+Resolver = Annotated[BaseResolver | UnionResolver | SequentialResolver, Field(discriminator="method")]
+
+
+class MultiDiscovery(Discovery):
+    """Several sources of one service, and how they become one."""
+
+    method: Literal["multi"]
+    watchers: Annotated[dict[str, OneDiscovery], Field(min_length=1)]
+    resolver: Resolver
+
+
+class DiscoveryMulti(Discovery):
+    """The sources beside a service's `discovery`, which is the watcher `primary`, and how they become one."""
+
+    method: Literal["multi"] = "multi"
+    watchers: dict[str, OneDiscovery] = {}
+    resolver: Resolver
+
+
+PRIMARY = "primary"
+"""The name that a service's `discovery` has among the watchers of its `discovery_multi`."""
+
+DiscoverySettings = Annotated[
+    BaseDiscovery | ZookeeperDiscovery | ZookeeperPollDiscovery | FileDiscovery | MultiDiscovery,
+    Field(discriminator="method"),
+]
 
 
 class ServiceHaproxy(Model):
@@ -143,9 +219,10 @@ class ServiceFileOutput(Model):
 class SynapseService(Model):
     """One service: where its instances are found and what is made of them."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"discovery_multi", "load_test_concurrency"})
+    later: ClassVar[frozenset[str]] = frozenset({"load_test_concurrency"})
 
     discovery: DiscoverySettings
+    discovery_multi: DiscoveryMulti | None = None
     default_servers: tuple[DefaultServer, ...] = ()
     keep_default_servers: Flag = False
     use_previous_backends: Flag = True
@@ -154,11 +231,35 @@ class SynapseService(Model):
     haproxy: ServiceHaproxy = ServiceHaproxy()
     file_output: ServiceFileOutput = ServiceFileOutput()
 
+    @property
+    def watchers(self) -> dict[str, OneDiscovery]:
+        """Where instances are found, by the watcher's name; the one of a plain `discovery` has the name ""."""
+        others = {} if self.discovery_multi is None else self.discovery_multi.watchers
+        if isinstance(self.discovery, MultiDiscovery):
+            return {**self.discovery.watchers}
+        return {**others, (PRIMARY if self.discovery_multi else ""): self.discovery}
+
+    @property
+    def resolver(self) -> BaseResolver | UnionResolver | SequentialResolver | None:
+        """How the watchers become one; None where there is one only."""
+        if self.discovery_multi is not None:
+            return self.discovery_multi.resolver
+        return self.discovery.resolver if isinstance(self.discovery, MultiDiscovery) else None
+
+    def sources(self) -> Iterator[tuple[tuple[str, ...], OneDiscovery]]:
+        """Each discovery of one source, and where in the service it stands."""
+        if isinstance(self.discovery, MultiDiscovery):
+            yield from ((("discovery", "watchers", name), one) for name, one in self.discovery.watchers.items())
+        else:
+            yield ("discovery",), self.discovery
+        if self.discovery_multi is not None:
+            yield from (
+                (("discovery_multi", "watchers", name), one) for name, one in self.discovery_multi.watchers.items()
+            )
+
 
 class HaproxySettings(Model):
     """The top `haproxy` section."""
-
-    idle: ClassVar[frozenset[str]] = frozenset({"state_file_path", "state_file_ttl"})
 
     global_: Annotated[Lines, Field(alias="global")]
     defaults: Lines
@@ -192,7 +293,7 @@ class FileOutputSettings(Model):
 class SynapseSettings(Model):
     """The whole file."""
 
-    idle: ClassVar[frozenset[str]] = frozenset({"statsd", "file_output"})
+    idle: ClassVar[frozenset[str]] = frozenset({"statsd"})
 
     services: dict[str, SynapseService] = {}
     service_conf_dir: str | None = None

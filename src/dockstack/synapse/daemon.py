@@ -102,7 +102,7 @@ async def _live(settings: SynapseSettings, options: Options, emit: Emit) -> None
         names = Names(emit)
 
         def remember(service: str, entry: Entry, ids: Mapping[str, int]) -> None:
-            keeper.remember(service, entry, ids, world.config(service))
+            keeper.remember(service, entry, ids, world.parts(service))
 
         drafts = Drafts(names, {name: one.ids for name, one in saved.items()}, remember, emit)
         applier = Applier(policy, drafts, engine, file, emit)
@@ -189,4 +189,4 @@ def _lines(applier: Applier, world: World, pool: Pool) -> tuple[str, ...]:
     states = [f"{where}: {state}" for where, state in pool.states().items()]
     counts = f"reloads: {applier.reloads}, repaired: {applier.repaired}"
     waiting = () if applier.ready else ("HAProxy does not have all that is wanted yet",)
-    return (*waiting, *applier.trouble, *world.trouble, *states, counts)
+    return (*waiting, *applier.trouble, *world.trouble, *world.choices, *states, counts)

@@ -12,6 +12,18 @@ TOLD = 3
 
 
 @dataclass(frozen=True, slots=True)
+class WatcherChosen(Event):
+    """One of several watchers of a service is used from now on; `instances` is how many it has."""
+
+    service: str
+    watcher: str
+    instances: int
+
+    def __str__(self) -> str:
+        return f"service {self.service}: served from the watcher {self.watcher} ({self.instances} instances)"
+
+
+@dataclass(frozen=True, slots=True)
 class Applied(Event):
     """Runtime API steps were carried out, without a reload; `steps` are sentences about the first `TOLD` of `count`."""
 

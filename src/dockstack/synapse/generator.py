@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from pydantic import ValidationError
 from dockstack.settings.common import Model
 from dockstack.settings.synapse import SynapseService
 
-OUTPUTS = ("haproxy", "file_output")
+OUTPUTS = frozenset({"haproxy", "file_output"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +23,10 @@ class Overlaid:
     problems: tuple[str, ...] = ()
 
 
-def overlay(name: str, own: SynapseService, data: bytes) -> Overlaid:
+def overlay(name: str, own: SynapseService, data: bytes, outputs: Set[str] = OUTPUTS) -> Overlaid:
     """The service as the data wants it: an output that is named there replaces the service's section.
 
+    `outputs` are those that are configured here; others are ignored, by name.
     What the data leaves out gets the defaults. Empty data says nothing (whoever keeps the last good data passes that).
     A section or key that is not understood is named and left, and the rest applies.
     """
@@ -42,6 +44,8 @@ def overlay(name: str, own: SynapseService, data: bytes) -> Overlaid:
         where = f"service {name}: {output!r} in the registry's configuration"
         if output not in OUTPUTS:
             problems.append(f"{where} is no output of this program; it is ignored")
+        elif output not in outputs:
+            problems.append(f"{where} is an output that is not configured here; it is ignored")
         elif not isinstance(section, dict):
             problems.append(f"{where} is no map; the service keeps its own")
         else:

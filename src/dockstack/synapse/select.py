@@ -14,7 +14,7 @@ from typing import Any
 from dockstack.model import Entry, Instance
 from dockstack.registry import Snapshot
 from dockstack.registry.codec import compact
-from dockstack.settings.synapse import DefaultServer, LabelFilter, SynapseService
+from dockstack.settings.synapse import DefaultServer, Discovery, LabelFilter, SynapseService
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +25,21 @@ class Selection:
     problems: tuple[str, ...] = ()
 
 
-def select(service: str, own: SynapseService, snapshot: Snapshot | None, previous: Entry | None) -> Selection:
-    """The entry of a service.
+def select(
+    service: str,
+    own: SynapseService,
+    snapshot: Snapshot | None,
+    previous: Entry | None,
+    discovery: Discovery | None = None,
+) -> Selection:
+    """The entry of a service, or of one of its watchers: `discovery` is the watcher's, where there are several.
 
     `snapshot` is the newest one of its watcher, None before the first; `previous` is the entry that it had, None at
     the start. Emptiness is judged before the label filters: instances that exist but do not match give no servers.
     """
     problems = [] if snapshot is None else list(snapshot.problems)
     instances = _candidates(service, own, snapshot, previous, problems)
-    filters = own.discovery.filters
+    filters = (own.discovery if discovery is None else discovery).filters
     if filters:
         instances = tuple(one for one in instances if _passes(one, filters))
     if own.leader_election:

@@ -1,76 +1,138 @@
-"""One service of synapse: what its watcher has seen becomes its settings and its entry in the catalog."""
+"""One service of synapse: what its watchers have seen becomes its settings and its entry in the catalog."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from dockstack.events import Emit, Warn
 from dockstack.model import Entry
-from dockstack.registry import Snapshot
 from dockstack.settings.synapse import SynapseService
+from dockstack.synapse.events import WatcherChosen
 from dockstack.synapse.generator import overlay
-from dockstack.synapse.select import select
+from dockstack.synapse.resolve import Resolved, resolve
+from dockstack.synapse.source import Source
 from dockstack.synapse.watchers import Watcher
 
-Faults = Callable[[str, SynapseService], tuple[str, ...]]
-"""Why a service cannot be served with these settings; empty: it can."""
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a service stands in: the outputs that are configured, and who says why it cannot stand there.
+
+    `faults` gives the reasons why a service cannot be served with these settings; none: it can.
+    """
+
+    outputs: frozenset[str]
+    faults: Callable[[str, SynapseService], tuple[str, ...]]
 
 
 class Service:
-    """Follows a watcher. `own` are the settings of the file; the registry's configuration may overlay them.
+    """Follows its watchers. `own` are the settings of the file; the registry's configuration may overlay them."""
 
-    `saved` and `config` are the entry and that configuration as they were in the last run, None and "" if unknown.
-    """
-
-    def __init__(self, name: str, own: SynapseService, watcher: Watcher, faults: Faults, emit: Emit) -> None:
+    def __init__(
+        self,
+        name: str,
+        own: SynapseService,
+        watchers: Mapping[str, Watcher],
+        around: Surroundings,
+        emit: Emit,
+    ) -> None:
         self.name = name
-        self.heard = False
         self.config = ""
         self.settings = own
         self._own = own
-        self._watcher = watcher
-        self._faults = faults
+        self._sources = tuple(
+            Source(name, watcher, discovery, watchers[watcher]) for watcher, discovery in own.watchers.items()
+        )
+        self._around = around
         self._emit = emit
-        self._snapshot: Snapshot | None = None
-        self._entry: Entry | None = None
+        self._stand_in: Entry | None = None
+        self._chosen: str | None = None
         self._told: dict[str, tuple[str, ...]] = {}
+
+    @property
+    def heard(self) -> bool:
+        """Whether every watcher has answered."""
+        return all(one.heard for one in self._sources)
+
+    @property
+    def silent(self) -> tuple[str, ...]:
+        """For each watcher that has not answered yet: which one it is, in words."""
+        names = (one.name for one in self._sources if not one.heard)
+        return tuple(f"{self.name}: its watcher {name}".rstrip() for name in names)
+
+    @property
+    def known(self) -> bool:
+        """Whether anything is known about the service: an answer, what the last run knew, or default servers."""
+        return (
+            self._stand_in is not None
+            or bool(self._own.default_servers)
+            or any(one.heard or one.known is not None for one in self._sources)
+        )
+
+    @property
+    def choice(self) -> str | None:
+        """Which watcher is used, as a sentence; None where none is chosen."""
+        return None if self._chosen is None else f"service {self.name}: served from the watcher {self._chosen}"
 
     @property
     def problems(self) -> tuple[str, ...]:
         """A sentence for each thing that an operator should know about its instances and its configuration."""
         return tuple(problem for each in self._told.values() for problem in each)
 
-    def restore(self, entry: Entry, config: str) -> None:
-        """Begins with what the last run knew."""
-        self._entry = entry
-        self._configure(config)
+    @property
+    def parts(self) -> Mapping[str, tuple[Entry, str]]:
+        """What a restart must know of each watcher of which something is known: its entry and configuration."""
+        return {one.name: (one.known, one.config) for one in self._sources if one.known is not None}
+
+    def restore(self, parts: Mapping[str, tuple[Entry, str]]) -> None:
+        """Begins with what the last run knew of the watchers."""
+        for source in self._sources:
+            if source.name in parts:
+                source.restore(*parts[source.name])
+        self._configure(self._resolve().config)
+
+    def stand_in(self, entry: Entry) -> None:
+        """What is served as long as no watcher has answered and nothing else is known."""
+        self._stand_in = entry
 
     def entry(self) -> Entry:
-        """The entry that follows from the newest snapshot; without any: what was restored, or the default servers."""
-        selection = select(self.name, self.settings, self._snapshot, self._entry)
-        self._tell("entry", selection.problems)
-        if self._snapshot is not None:
-            self._entry = selection.entry
-        return selection.entry
+        """The entry that follows from the newest snapshots; without any: what was restored, or the default servers."""
+        if self._stand_in is not None and not any(one.heard or one.known is not None for one in self._sources):
+            return self._stand_in
+        return self._resolve().entry
 
     async def follow(self, changed: Callable[[Service], None]) -> None:
-        """Calls `changed` after each snapshot of the watcher, for ever."""
-        async for snapshot in self._watcher.follow():
-            self._snapshot = snapshot
-            self.heard = True
-            config = snapshot.data.decode(errors="replace")
-            if config.strip() and config != self.config:
-                self._configure(config)
-            changed(self)
+        """Calls `changed` after each snapshot of a watcher, for ever."""
+        async with asyncio.TaskGroup() as group:
+            for source in self._sources:
+                group.create_task(self._follow(source, changed))
         await asyncio.Event().wait()
 
+    async def _follow(self, source: Source, changed: Callable[[Service], None]) -> None:
+        async for _ in source.follow():
+            config = source.config if len(self._sources) == 1 else self._resolve().config
+            if config != self.config:
+                self._configure(config)
+            changed(self)
+
+    def _resolve(self) -> Resolved:
+        found = {}
+        for source in self._sources:
+            found[source.name], selection = source.select(self.settings)
+            self._tell(f"entry {source.name}", selection.problems)
+        resolved = resolve(self.settings.resolver, found)
+        if resolved.watcher != self._chosen:
+            self._chosen = resolved.watcher
+            if resolved.watcher is not None and any(one.heard for one in self._sources):
+                self._emit(WatcherChosen(self.name, resolved.watcher, len(resolved.entry.instances)))
+        return resolved
+
     def _configure(self, config: str) -> None:
-        """Takes the registry's configuration, unless the service could not be served with it."""
-        if not config.strip():
-            return
-        overlaid = overlay(self.name, self._own, config.encode())
-        faults = self._faults(self.name, overlaid.service)
+        """Takes the registry's configuration, unless the service could not be served with it; "" is the file's own."""
+        overlaid = overlay(self.name, self._own, config.encode(), self._around.outputs)
+        faults = self._around.faults(self.name, overlaid.service)
         self._tell("config", (*overlaid.problems, *(f"{one} (in the registry's configuration)" for one in faults)))
         self.config = config
         if not faults and overlaid.service != self.settings:

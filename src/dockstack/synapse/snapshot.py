@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,11 @@ VERSION = 1
 SPACING = 1.0
 """Seconds between two writes: a burst of changes is one."""
 
-_FIELDS = tuple(field.name for field in fields(Instance))
+_FIELDS = tuple(one.name for one in fields(Instance))
+
+
+Part = tuple[Entry, str]
+"""What one watcher has found: its instances, and the configuration in the registry."""
 
 
 class SnapshotUnreadable(DockStackError):
@@ -38,34 +42,51 @@ class SnapshotUnreadable(DockStackError):
 class Saved:
     """One service as it was: the fingerprint of its discovery, its instances, the ids of its servers by name.
 
-    `config` is the configuration that the registry had for it, as text.
+    `config` is the configuration that the registry had for it, as text. `watchers` has, where a service has several,
+    the instances and the configuration of each by name.
     """
 
     fingerprint: str
     entry: Entry
     ids: Mapping[str, int]
     config: str = ""
+    watchers: Mapping[str, Part] = field(default_factory=dict)
+
+    @property
+    def parts(self) -> Mapping[str, Part]:
+        """The instances and the configuration of each watcher; the only one has the name ""."""
+        return self.watchers or {"": (self.entry, self.config)}
 
 
 def fingerprint(service: SynapseService) -> str:
     """Equal for services that look for the same thing in the same place."""
-    told = json.dumps(service.discovery.model_dump(mode="json"), sort_keys=True)
+    looks: Any = service.discovery.model_dump(mode="json")
+    if service.discovery_multi is not None:
+        looks = [looks, service.discovery_multi.model_dump(mode="json")]
+    told = json.dumps(looks, sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def encode_one(name: str, saved: Saved) -> str:
     """One service as a member of the file's JSON object."""
-    instances = [
-        {key: value for key in _FIELDS if (value := getattr(instance, key)) is not None}
-        for instance in saved.entry.instances
-    ]
     body = {
         "fingerprint": saved.fingerprint,
-        "instances": instances,
+        "instances": _plain(saved.entry),
         "ids": dict(saved.ids),
         "config": saved.config,
     }
+    if saved.watchers:
+        body["watchers"] = {
+            watcher: {"instances": _plain(entry), "config": config}
+            for watcher, (entry, config) in saved.watchers.items()
+        }
     return f"{json.dumps(name)}:{json.dumps(body, separators=(',', ':'))}"
+
+
+def _plain(entry: Entry) -> list[dict[str, Any]]:
+    return [
+        {key: value for key in _FIELDS if (value := getattr(instance, key)) is not None} for instance in entry.instances
+    ]
 
 
 def encode(members: Mapping[str, str]) -> bytes:
@@ -86,9 +107,14 @@ class SnapshotFile:
         self._changed: set[str] = set()
         self._news = asyncio.Event()
 
-    def remember(self, service: str, entry: Entry, ids: Mapping[str, int], config: str) -> None:
-        """A service is like this now. No I/O here; the ids are read when the file is written."""
-        self._saved[service] = Saved(self._fingerprints[service], entry, ids, config)
+    def remember(self, service: str, entry: Entry, ids: Mapping[str, int], parts: Mapping[str, Part]) -> None:
+        """A service is like this now. No I/O here; the ids are read when the file is written.
+
+        `parts` has the instances and the configuration of each watcher (see `Saved.parts`).
+        """
+        mark = self._fingerprints[service]
+        several = {} if "" in parts else parts
+        self._saved[service] = Saved(mark, entry, ids, parts.get("", (entry, ""))[1], several)
         self._changed.add(service)
         self._news.set()
 
@@ -141,13 +167,18 @@ def decode(data: bytes) -> Mapping[str, Saved]:
 
 def _saved(name: str, body: Any) -> Saved:
     try:
-        instances = tuple(_instance(one) for one in body["instances"])
         ids = body["ids"]
         if not all(type(number) is int and number > 0 for number in ids.values()):
             raise ValueError("an id that is no number")
-        return Saved(str(body["fingerprint"]), Entry(instances), dict(ids), str(body["config"]))
+        watchers = {watcher: _part(one) for watcher, one in body.get("watchers", {}).items()}
+        entry, config = _part(body)
+        return Saved(str(body["fingerprint"]), entry, dict(ids), config, watchers)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"service {name} is damaged: {error!r}") from None
+
+
+def _part(body: Mapping[str, Any]) -> Part:
+    return Entry(tuple(_instance(one) for one in body["instances"])), str(body["config"])
 
 
 def _instance(one: Mapping[str, Any]) -> Instance:

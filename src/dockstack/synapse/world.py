@@ -9,35 +9,52 @@ from types import MappingProxyType
 
 from dockstack import plugins
 from dockstack.events import Emit, Note, Warn
-from dockstack.model import Catalog
+from dockstack.model import Catalog, Entry
 from dockstack.runtime.latest import Latest
-from dockstack.settings.synapse import SynapseService, SynapseSettings
+from dockstack.settings.synapse import ServiceHaproxy, SynapseService, SynapseSettings
+from dockstack.synapse.generator import OUTPUTS
 from dockstack.synapse.haproxy.document import Layout, Picture
-from dockstack.synapse.service import Service
-from dockstack.synapse.snapshot import Saved
+from dockstack.synapse.service import Service, Surroundings
+from dockstack.synapse.snapshot import Part, Saved
 from dockstack.synapse.watchers import Sessions, Watcher
 
 
 class World:
-    """The services of a file. Raises ConfigurationError where a watcher cannot be made of its settings."""
+    """The services of a file. Raises ConfigurationError where a watcher cannot be made of its settings.
+
+    Without a `haproxy` section no service has anything to do with it: what it says about HAProxy is idle.
+    """
 
     def __init__(self, layout: Layout, settings: SynapseSettings, sessions: Sessions, emit: Emit) -> None:
         self._layout = layout
         self._emit = emit
-        self._listeners = {
-            bind: name for name, own in settings.services.items() for bind in layout.look(name, own).binds
-        }
-        self._services = {
-            name: Service(name, own, _watcher(name, own, sessions, emit), self._faults, emit)
+        outputs = frozenset(name for name in OUTPUTS if getattr(settings, name) is not None)
+        services = {
+            name: own if settings.haproxy else own.model_copy(update={"haproxy": ServiceHaproxy(disabled=True)})
             for name, own in settings.services.items()
+        }
+        self._listeners = {bind: name for name, own in services.items() for bind in layout.look(name, own).binds}
+        around = Surroundings(outputs, self._faults)
+        self._services = {
+            name: Service(name, own, _watchers(name, own, sessions, emit), around, emit)
+            for name, own in services.items()
         }
 
     @property
     def trouble(self) -> tuple[str, ...]:
         """What an operator should know about the services, in sentences."""
         each = self._services.values()
-        silent = [f"service {one.name}: its watcher has not answered yet" for one in each if not one.heard]
+        silent = [f"service {who} has not answered yet" for one in each for who in one.silent]
         return (*silent, *(problem for one in each for problem in one.problems))
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """Which watcher serves each service that can choose, in sentences."""
+        return tuple(one.choice for one in self._services.values() if one.choice is not None)
+
+    def parts(self, service: str) -> Mapping[str, Part]:
+        """What a restart must know of each watcher of a service: its instances and the registry's configuration."""
+        return self._services[service].parts
 
     def config(self, service: str) -> str:
         """The configuration that the registry has for a service, as text."""
@@ -46,7 +63,13 @@ class World:
     def restore(self, saved: Mapping[str, Saved]) -> None:
         """Begins with what the last run knew of these services."""
         for name, one in saved.items():
-            self._services[name].restore(one.entry, one.config)
+            self._services[name].restore(one.parts)
+
+    def stand_in(self, entries: Mapping[str, Entry]) -> None:
+        """What is served as long as nothing else is known about a service."""
+        for name, entry in entries.items():
+            if name in self._services:
+                self._services[name].stand_in(entry)
 
     async def follow(self, pictures: Latest[Picture], grace: float) -> None:
         """Puts the first picture when every watcher has answered, or `grace` seconds are over; then at every change."""
@@ -56,7 +79,8 @@ class World:
 
         def changed(service: Service) -> None:
             nonlocal picture
-            silent.discard(service.name)
+            if service.heard:
+                silent.discard(service.name)
             if picture is None:
                 if not silent:
                     all_heard.set()
@@ -78,7 +102,7 @@ class World:
                 self._emit(Warn(f"no answer yet about {which}: what was saved, or the default servers, is served"))
             else:
                 self._emit(Note(f"every watcher has answered; services: {len(self._services)}"))
-            entries = {name: service.entry() for name, service in self._services.items()}
+            entries = {name: service.entry() for name, service in self._services.items() if service.known}
             picture = Picture(self._layout, self._settings(), Catalog(MappingProxyType(entries)))
             pictures.put(picture)
 
@@ -98,7 +122,9 @@ class World:
         return tuple(faults)
 
 
-def _watcher(name: str, own: SynapseService, sessions: Sessions, emit: Emit) -> Watcher:
-    build = plugins.load("watchers", own.discovery.method, f"services.{name}.discovery.method")
-    watcher: Watcher = build(own.discovery, sessions, emit)
-    return watcher
+def _watchers(name: str, own: SynapseService, sessions: Sessions, emit: Emit) -> Mapping[str, Watcher]:
+    made: dict[str, Watcher] = {}
+    for watcher, discovery in own.watchers.items():
+        where = f"services.{name}.discovery.method" if not watcher else f"services.{name}, watcher {watcher}: method"
+        made[watcher] = plugins.load("watchers", discovery.method, where)(discovery, sessions, emit)
+    return made

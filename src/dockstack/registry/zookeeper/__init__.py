@@ -65,6 +65,9 @@ class ZooKeeper:
     def watch(self, path: str, decoder: Decoder) -> AsyncIterator[Snapshot]:
         return self._discovery.watch(path, decoder)
 
+    async def read(self, path: str, decoder: Decoder) -> Snapshot:
+        return await self._discovery.read(path, decoder)
+
     def _linked(self, session: int) -> None:
         """After each new connection, or the end of the session, all nodes are in doubt and all sets are old."""
         self.announcements.doubt_all()

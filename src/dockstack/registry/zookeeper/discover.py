@@ -52,6 +52,22 @@ class Discovery:
         finally:
             self._leave(followed, follower)
 
+    async def read(self, path: str, decoder: Decoder) -> Snapshot:
+        """See the port of a reader. No watch is set and nothing is made."""
+        where = under(self._root, path)
+        once = _Follower(path, decoder)
+        try:
+            names = await self._children(where, False)
+            await self._get(where, once, names, False)
+            await self._get_own(where, once, False)
+        except exc.NoNode:
+            return Snapshot(())
+        except exc.ResponseError as error:
+            raise RegistryUnavailable(f"{where} cannot be read: {error}") from error
+        if once.hidden and not once.nodes:
+            raise RegistryUnavailable(f"{where}: this user may not read any of its nodes")
+        return once.snapshot()
+
     def happened(self, event: WatchEvent) -> None:
         """A watch event: it concerns the followers of the node itself and those of its parent."""
         path = event.path

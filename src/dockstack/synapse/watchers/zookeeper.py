@@ -6,7 +6,7 @@ from dockstack.errors import ConfigurationError, Problem
 from dockstack.events import Emit, Warn
 from dockstack.registry import Locator, Tls
 from dockstack.registry.url import fold, parse_hosts
-from dockstack.settings.synapse import ZookeeperDiscovery
+from dockstack.settings.synapse import ZookeeperDiscovery, ZookeeperSource
 from dockstack.synapse.watchers import Sessions, Watcher
 from dockstack.synapse.watchers._registry import RegistryWatcher, config_path, decoder
 
@@ -15,7 +15,7 @@ LONGEST_JITTER = 120
 """Seconds; a `discovery_jitter` that is not from 0 to this is ignored, as SmartStack does."""
 
 
-def locator(settings: ZookeeperDiscovery) -> Locator:
+def locator(settings: ZookeeperSource) -> Locator:
     """The ensemble; services that name the same hosts in another order share its session.
 
     Raises ConfigurationError where hosts or auth cannot be read.

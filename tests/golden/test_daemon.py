@@ -27,7 +27,6 @@ CASES = Path(__file__).parent
 # What these cases are about does not exist yet.
 NOT_BUILT = {
     "20-state-file": "state_file_path",
-    "26-file-output": "file_output",
 }
 LIMIT = 8.0
 Ids = dict[str, dict[str, int | None]]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any, Protocol
 
 from dockstack.admin.report import Report
 from dockstack.admin.server import serve
@@ -17,8 +19,10 @@ from dockstack.model import Entry
 from dockstack.registry.pool import Pool
 from dockstack.runtime.latest import Latest
 from dockstack.runtime.process import socket_in, terminated
-from dockstack.settings.synapse import HaproxySettings, SynapseSettings
+from dockstack.settings.synapse import HaproxySettings, SynapseService, SynapseSettings
 from dockstack.synapse import snapshot
+from dockstack.synapse.files import manifest
+from dockstack.synapse.files.output import Files
 from dockstack.synapse.haproxy import binary
 from dockstack.synapse.haproxy.apply import Applier
 from dockstack.synapse.haproxy.document import Layout, Picture
@@ -44,6 +48,12 @@ MOST_RELOADS = "mworker-max-reloads 10"
 
 _LONGEST_END = 3.0
 """Seconds that the writing of what is still unwritten may take at the end."""
+
+
+_NO_HAPROXY = HaproxySettings.model_validate(
+    {"global": (), "defaults": (), "do_writes": False, "do_reloads": False, "do_socket": False}
+)
+"""What stands for the `haproxy` section where there is none: nothing is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +93,34 @@ def _first(group: BaseExceptionGroup[DockStackError]) -> DockStackError:
     return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
 
+class Output(Protocol):
+    """What consumes the pictures, and how it is doing."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether a picture has been carried out in full."""
+
+    @property
+    def serving(self) -> bool:
+        """Whether it does its work, as far as is known."""
+
+    @property
+    def trouble(self) -> tuple[str, ...]:
+        """Why not all that is wanted is carried out, in sentences."""
+
+    async def run(self, pictures: Latest[Picture]) -> None:
+        """Makes the outside equal to each newest picture, for ever; touches nothing before the first."""
+
+    async def close(self) -> None:
+        """Ends what is to end with the daemon."""
+
+
 async def _live(settings: SynapseSettings, options: Options, emit: Emit) -> None:
     top = settings.haproxy
-    if top is None:
-        raise ConfigurationError(Problem("haproxy", "the section is missing: there is nothing to write to"))
-    engine, policy, layout = await arrange(top, options, emit)
-    for warning in layout.frame(settings.services).warnings:
+    engine, policy, layout = await arrange(top or _NO_HAPROXY, options, emit)
+    for warning in layout.frame(settings.services).warnings if top is not None else ():
         emit(Warn(warning))
-    file = File(_config_file(top, options), marked=bool(policy.sockets), emit=emit)
+    directory = None if settings.file_output is None else _made(Path(settings.file_output.output_directory))
     socket_path = socket_in(options.run_dir, SOCKET)
     marks = {name: snapshot.fingerprint(own) for name, own in settings.services.items()}
     keeper = SnapshotFile(options.state_dir / snapshot.FILE, marks, emit)
@@ -99,35 +129,62 @@ async def _live(settings: SynapseSettings, options: Options, emit: Emit) -> None
     async with terminated() as stop, Pool(emit) as pool:
         world = World(layout, settings, pool, emit)
         world.restore(saved)
-        names = Names(emit)
+        work: list[Coroutine[Any, Any, None]] = []
+        outputs: list[Output] = []
+        counts: Callable[[], tuple[str, ...]] = tuple
 
         def remember(service: str, entry: Entry, ids: Mapping[str, int]) -> None:
             keeper.remember(service, entry, ids, world.parts(service))
 
-        drafts = Drafts(names, {name: one.ids for name, one in saved.items()}, remember, emit)
-        applier = Applier(policy, drafts, engine, file, emit)
+        def remember_alone(service: str, own: SynapseService, entry: Entry) -> None:
+            if own.haproxy.disabled:
+                remember(service, entry, {})
+
+        if top is not None:
+            names = Names(emit)
+            file = File(_config_file(top, options), marked=bool(policy.sockets), emit=emit)
+            drafts = Drafts(names, {name: one.ids for name, one in saved.items()}, remember, emit)
+            applier = Applier(policy, drafts, engine, file, emit)
+            outputs.append(applier)
+            work.append(names.run(applier.resolved))
+            counts = partial(_counts, applier)
+        if directory is not None:
+            outputs.append(Files(directory, options.state_dir / manifest.FILE, remember_alone, emit))
+
+        def lines() -> tuple[str, ...]:
+            trouble = (line for one in outputs for line in one.trouble)
+            states = (f"{where}: {state}" for where, state in pool.states().items())
+            return (*trouble, *world.trouble, *world.choices, *states, *counts())
 
         def health() -> Report:
-            return Report(applier.serving or not applier.ready, _lines(applier, world, pool))
+            return Report(all(one.serving or not one.ready for one in outputs), lines())
 
         def ready() -> Report:
-            return Report(applier.ready and applier.serving, _lines(applier, world, pool))
+            return Report(all(one.ready and one.serving for one in outputs), lines())
 
         async with serve(socket_path, health, ready), asyncio.TaskGroup() as group:
-            work = [
-                group.create_task(applier.run(pictures)),
-                group.create_task(names.run(applier.resolved)),
-                group.create_task(keeper.run()),
-                group.create_task(world.follow(pictures, options.startup_grace)),
-            ]
+            work = [*(one.run(pictures) for one in outputs), *work]
+            work += [keeper.run(), world.follow(pictures, options.startup_grace)]
+            tasks = [group.create_task(one) for one in work]
             await stop.wait()
-            for task in work:
+            for task in tasks:
                 task.cancel()
-            await asyncio.wait(work)
-        await applier.close()
+            await asyncio.wait(tasks)
+        for output in outputs:
+            await output.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(_LONGEST_END):
                 await _last_words(keeper, emit)
+
+
+def _made(directory: Path) -> Path:
+    """The directory, which is made where it is missing. Raises ConfigurationError where that cannot be done."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        what = f"{directory.absolute()} cannot be made: {error.strerror}"
+        raise ConfigurationError(Problem("file_output.output_directory", what)) from None
+    return directory
 
 
 async def _last_words(keeper: SnapshotFile, emit: Emit) -> None:
@@ -185,8 +242,6 @@ def _saved(path: Path, marks: Mapping[str, str], emit: Emit) -> Mapping[str, Sav
     return {name: one for name, one in found.items() if one.fingerprint == marks.get(name)}
 
 
-def _lines(applier: Applier, world: World, pool: Pool) -> tuple[str, ...]:
-    states = [f"{where}: {state}" for where, state in pool.states().items()]
+def _counts(applier: Applier) -> tuple[str, ...]:
     counts = f"reloads: {applier.reloads}, repaired: {applier.repaired}"
-    waiting = () if applier.ready else ("HAProxy does not have all that is wanted yet",)
-    return (*waiting, *applier.trouble, *world.trouble, *world.choices, *states, counts)
+    return (counts,) if applier.ready else ("HAProxy does not have all that is wanted yet", counts)

@@ -82,8 +82,13 @@ def _candidates(
     return ()
 
 
+def port_override(own: SynapseService) -> int | str | None:
+    """The port that all instances of a service get, whatever is registered."""
+    return own.haproxy.server_port_override if own.backend_port_override is None else own.backend_port_override
+
+
 def _with_port(instances: tuple[Instance, ...], own: SynapseService) -> tuple[Instance, ...]:
-    port = own.haproxy.server_port_override if own.backend_port_override is None else own.backend_port_override
+    port = port_override(own)
     return instances if port is None else tuple(replace(one, port=port) for one in instances)
 
 

@@ -1,0 +1,1 @@
+"""The second output: a JSON file for each service, for programs that choose a server themselves."""

@@ -24,13 +24,9 @@ from tests.servers.zookeeper import ZooKeeperServer
 from tests.waiting import wait_until
 
 CASES = Path(__file__).parent
-# What these cases are about does not exist yet.
-NOT_BUILT = {
-    "20-state-file": "state_file_path",
-}
 LIMIT = 8.0
 Ids = dict[str, dict[str, int | None]]
-RUN = sorted(path.parent.name for path in CASES.glob("*/synapse.yaml") if path.parent.name not in NOT_BUILT)
+RUN = sorted(path.parent.name for path in CASES.glob("*/synapse.yaml"))
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import re
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ from dockstack.registry import Lease, Locator, Registration, Registry, open_regi
 from dockstack.synapse import daemon, snapshot
 from dockstack.synapse.haproxy import process
 from dockstack.synapse.haproxy.model import Admin
+from dockstack.synapse.haproxy.place import server_name
+from tests.e2e.programs import dockstack, until
 from tests.servers.haproxy import HaproxyBinary
 from tests.servers.ports import accepts, free_port
 from tests.synapse.haproxy.applying import Load, Origins, Stand, answers, cleared, origins
@@ -319,3 +322,87 @@ async def test_a_file_that_haproxy_does_not_take_is_told_once_with_its_line(syna
     assert "(the line is: frobnicate 7)" in log
     assert "HAProxy refuses the new configuration; HAProxy does not run yet" in log
     assert await synapse.terminate() < 5
+
+
+# --- the state file ------------------------------------------------------------------------------------------------
+
+
+async def test_the_state_file_of_smartstack_is_taken_over_and_kept(synapse: Synapse) -> None:
+    path = synapse.stand.directory / "state.json"
+    await synapse.announce("a", "b")
+    instance = synapse.leases["a"].registration.instance
+    name = server_name(instance)
+    gone = {"name": "old", "host": "127.0.0.9", "port": 9, "id": 3, "timestamp": int(time.time()) - 60}
+    state = {"web": {"old_127.0.0.9:9": {**gone, "haproxy_server_id": 77}, name: {**gone, "haproxy_server_id": 66}}}
+    state["web"][name] |= {"name": "a", "host": instance.host, "port": instance.port}
+    path.write_text(json.dumps(state))
+    synapse.configure(state_file_path=str(path), state_file_ttl=1000)
+    await synapse.start()
+    await synapse.ready()
+    await synapse.serves("a", "b")
+    assert (await synapse.in_service())[name][0].endswith(" id 66")
+    assert "server old_127.0.0.9:9 127.0.0.9:9 id 77" in synapse.stand.file()
+    assert "old_127.0.0.9:9" not in synapse.in_file()
+    await synapse.announce("b")
+    await synapse.serves("b")
+    await eventually(lambda: name not in synapse.in_file() and f"server {name} " in synapse.stand.file(), "disabled")
+
+    def known() -> dict[str, int]:
+        servers = json.loads(path.read_text())["web"]
+        return {key: one["haproxy_server_id"] for key, one in servers.items() if "timestamp" in one}
+
+    await eventually(lambda: len(known()) == 3, "written")
+    assert (known()[name], known()["old_127.0.0.9:9"]) == (66, 77)
+    await synapse.announce("a", "b")
+    await synapse.serves("a", "b")
+    assert (await synapse.in_service())[name][0].endswith(" id 66")
+    assert "reloads: 0, repaired: 0" in synapse.report("health").lines
+    assert await synapse.terminate() < 5
+
+
+async def test_a_state_file_serves_at_a_first_start_while_the_registry_is_away(tmp_path: Path) -> None:
+    config, path = tmp_path / "haproxy.cfg", tmp_path / "state.json"
+    alive = {"host": "127.0.0.9", "port": 9, "timestamp": int(time.time()), "haproxy_server_id": 77}
+    path.write_text(json.dumps({"web": {"127.0.0.9:9": alive, "127.0.0.9:8": {**alive, "port": 8, "timestamp": 1}}}))
+    away = {"method": "zookeeper", "hosts": [f"127.0.0.1:{free_port()}"], "path": "/web"}
+    top = {"global": [], "defaults": [], "config_file_path": str(config), "state_file_path": str(path)}
+    plain = {"services": {"web": {"discovery": away}}, "haproxy": {**top, "do_reloads": False, "do_socket": False}}
+    (tmp_path / "synapse.json").write_text(json.dumps(plain))
+    where = ("--run-dir", str(tmp_path), "--state-dir", str(tmp_path), "--startup-grace", "0.2")
+    with dockstack(tmp_path / "log", "synapse", "-c", str(tmp_path / "synapse.json"), *where) as daemon_:
+        until("the file", config.exists, 10, daemon_)
+        assert "\tserver 127.0.0.9:9 127.0.0.9:9 id 77 cookie 127.0.0.9:9\n" in config.read_text()
+        daemon_.terminate()
+
+
+# --- other outputs -------------------------------------------------------------------------------------------------
+
+
+def test_files_alone_need_no_haproxy(tmp_path: Path) -> None:
+    server = {"port": 80, "host": "h"}
+    services = {"web": {"discovery": {"method": "base"}, "default_servers": [server], "haproxy": {"port": 80}}}
+    plain = {"services": services, "file_output": {"output_directory": str(tmp_path / "deep" / "out")}}
+    (tmp_path / "synapse.json").write_text(json.dumps(plain))
+    where = ("--run-dir", str(tmp_path), "--state-dir", str(tmp_path))
+    with dockstack(tmp_path / "log", "synapse", "-c", str(tmp_path / "synapse.json"), *where) as daemon_:
+        until("ready", lambda: _ready(tmp_path), 10, daemon_)
+        assert (tmp_path / "deep" / "out" / "web.json").read_text() == '[{"port":80,"host":"h"}]'
+        assert not list(tmp_path.glob("*haproxy*"))
+        daemon_.terminate()
+
+
+def _ready(run_dir: Path) -> bool:
+    try:
+        return ask_daemon(run_dir / daemon.SOCKET, "ready", 2).ok
+    except NoAnswer:
+        return False
+
+
+def test_a_directory_that_cannot_be_made_is_the_users_fault(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    plain = {"services": {}, "file_output": {"output_directory": str(tmp_path / "file" / "out")}}
+    (tmp_path / "synapse.json").write_text(json.dumps(plain))
+    where = ("--run-dir", str(tmp_path), "--state-dir", str(tmp_path))
+    with dockstack(tmp_path / "log", "synapse", "-c", str(tmp_path / "synapse.json"), *where) as daemon_:
+        assert daemon_.process.wait(10) == 2
+        assert "file_output.output_directory" in daemon_.output

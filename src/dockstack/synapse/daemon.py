@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,8 +28,10 @@ from dockstack.synapse.haproxy.document import Layout, Picture
 from dockstack.synapse.haproxy.drafts import Drafts
 from dockstack.synapse.haproxy.engine import Engine, External, Managed
 from dockstack.synapse.haproxy.file import File
+from dockstack.synapse.haproxy.past import merged
 from dockstack.synapse.haproxy.process import Place
 from dockstack.synapse.haproxy.reload import Policy
+from dockstack.synapse.haproxy.statefile import StateFile
 from dockstack.synapse.names import Names
 from dockstack.synapse.snapshot import Saved, SnapshotFile
 from dockstack.synapse.world import World
@@ -115,6 +116,16 @@ class Output(Protocol):
         """Ends what is to end with the daemon."""
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """An output, with what must run beside it, what is to be written at the end, and its line of figures."""
+
+    output: Output
+    work: tuple[Coroutine[Any, Any, None], ...] = ()
+    unwritten: tuple[Callable[[], Awaitable[None]], ...] = ()
+    figures: Callable[[], tuple[str, ...]] = tuple
+
+
 async def _live(settings: SynapseSettings, options: Options, emit: Emit) -> None:
     top = settings.haproxy
     engine, policy, layout = await arrange(top or _NO_HAPROXY, options, emit)
@@ -129,9 +140,6 @@ async def _live(settings: SynapseSettings, options: Options, emit: Emit) -> None
     async with terminated() as stop, Pool(emit) as pool:
         world = World(layout, settings, pool, emit)
         world.restore(saved)
-        work: list[Coroutine[Any, Any, None]] = []
-        outputs: list[Output] = []
-        counts: Callable[[], tuple[str, ...]] = tuple
 
         def remember(service: str, entry: Entry, ids: Mapping[str, int]) -> None:
             keeper.remember(service, entry, ids, world.parts(service))
@@ -140,41 +148,63 @@ async def _live(settings: SynapseSettings, options: Options, emit: Emit) -> None
             if own.haproxy.disabled:
                 remember(service, entry, {})
 
+        parts: list[Part] = []
         if top is not None:
+            state = _state_file(top, emit)
+            ids = {name: one.ids for name, one in saved.items()}
+            if state is not None:
+                world.stand_in(state.past.newest())
+                ids = {name: merged(ids.get(name, {}), state.past.ids(name)) for name in settings.services}
             names = Names(emit)
             file = File(_config_file(top, options), marked=bool(policy.sockets), emit=emit)
-            drafts = Drafts(names, {name: one.ids for name, one in saved.items()}, remember, emit)
-            applier = Applier(policy, drafts, engine, file, emit)
-            outputs.append(applier)
-            work.append(names.run(applier.resolved))
-            counts = partial(_counts, applier)
+            applier = Applier(policy, Drafts(names, ids, remember, emit, state), engine, file, emit)
+            parts.append(_haproxy(applier, names, state))
         if directory is not None:
-            outputs.append(Files(directory, options.state_dir / manifest.FILE, remember_alone, emit))
+            parts.append(Part(Files(directory, options.state_dir / manifest.FILE, remember_alone, emit)))
 
         def lines() -> tuple[str, ...]:
-            trouble = (line for one in outputs for line in one.trouble)
+            trouble = (line for one in parts for line in one.output.trouble)
             states = (f"{where}: {state}" for where, state in pool.states().items())
-            return (*trouble, *world.trouble, *world.choices, *states, *counts())
+            figures = (line for one in parts for line in one.figures())
+            return (*trouble, *world.trouble, *world.choices, *states, *figures)
 
         def health() -> Report:
-            return Report(all(one.serving or not one.ready for one in outputs), lines())
+            return Report(all(one.output.serving or not one.output.ready for one in parts), lines())
 
         def ready() -> Report:
-            return Report(all(one.ready and one.serving for one in outputs), lines())
+            return Report(all(one.output.ready and one.output.serving for one in parts), lines())
 
         async with serve(socket_path, health, ready), asyncio.TaskGroup() as group:
-            work = [*(one.run(pictures) for one in outputs), *work]
+            work = [*(one.output.run(pictures) for one in parts), *(each for one in parts for each in one.work)]
             work += [keeper.run(), world.follow(pictures, options.startup_grace)]
             tasks = [group.create_task(one) for one in work]
             await stop.wait()
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-        for output in outputs:
-            await output.close()
+        for part in parts:
+            await part.output.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(_LONGEST_END):
-                await _last_words(keeper, emit)
+                await _last_words((keeper.flush, *(each for one in parts for each in one.unwritten)), emit)
+
+
+def _haproxy(applier: Applier, names: Names, state: StateFile | None) -> Part:
+    def figures() -> tuple[str, ...]:
+        counts = f"reloads: {applier.reloads}, repaired: {applier.repaired}"
+        return (counts,) if applier.ready else ("HAProxy does not have all that is wanted yet", counts)
+
+    if state is None:
+        return Part(applier, (names.run(applier.resolved),), figures=figures)
+    return Part(applier, (names.run(applier.resolved), state.run(applier.aged)), (state.flush,), figures)
+
+
+def _state_file(top: HaproxySettings, emit: Emit) -> StateFile | None:
+    if top.state_file_path is None:
+        return None
+    state = StateFile(Path(top.state_file_path), top.state_file_ttl, emit)
+    state.load()
+    return state
 
 
 def _made(directory: Path) -> Path:
@@ -187,11 +217,12 @@ def _made(directory: Path) -> Path:
     return directory
 
 
-async def _last_words(keeper: SnapshotFile, emit: Emit) -> None:
-    try:
-        await keeper.flush()
-    except OSError as error:
-        emit(Warn(f"the snapshot could not be written: {error.strerror}"))
+async def _last_words(unwritten: Iterable[Callable[[], Awaitable[None]]], emit: Emit) -> None:
+    for flush in unwritten:
+        try:
+            await flush()
+        except OSError as error:
+            emit(Warn(f"the last state could not be written: {error}"))
 
 
 async def arrange(top: HaproxySettings, options: Options, emit: Emit) -> tuple[Engine, Policy, Layout]:
@@ -240,8 +271,3 @@ def _saved(path: Path, marks: Mapping[str, str], emit: Emit) -> Mapping[str, Sav
         emit(Warn(f"the saved snapshot is not used: {error}"))
         return {}
     return {name: one for name, one in found.items() if one.fingerprint == marks.get(name)}
-
-
-def _counts(applier: Applier) -> tuple[str, ...]:
-    counts = f"reloads: {applier.reloads}, repaired: {applier.repaired}"
-    return (counts,) if applier.ready else ("HAProxy does not have all that is wanted yet", counts)

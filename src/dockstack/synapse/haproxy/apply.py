@@ -60,6 +60,7 @@ class Applier:
         self._watched: set[Link] = set()
         self._touched: frozenset[str] = frozenset()
         self._resolved: frozenset[str] = frozenset()
+        self._aged: frozenset[str] = frozenset()
         self._found = False
         self._started = 0.0
         self._start_at = 0.0
@@ -102,6 +103,11 @@ class Applier:
         self._resolved |= hosts
         self._wake.set()
 
+    def aged(self, services: frozenset[str]) -> None:
+        """These services have servers that left so long ago that they are not listed any more."""
+        self._aged |= services
+        self._wake.set()
+
     async def run(self, pictures: Latest[Picture]) -> None:
         """Applies each newest picture, for ever; touches nothing before the first."""
         async with asyncio.TaskGroup() as self._tasks:
@@ -117,6 +123,9 @@ class Applier:
                 if self._resolved:
                     self._touched |= self._drafts.resolved(self._resolved)
                     self._resolved = frozenset()
+                if self._aged:
+                    self._touched |= self._drafts.again(self._aged)
+                    self._aged = frozenset()
                 await self._turn()
                 with suppress(TimeoutError):
                     async with asyncio.timeout_at(self._next_due()):

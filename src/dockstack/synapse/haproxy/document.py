@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from dockstack.errors import ConfigurationError
-from dockstack.model import Catalog, Entry
+from dockstack.model import Catalog, Entry, Instance
 from dockstack.settings.synapse import HaproxySettings, SynapseService
 from dockstack.synapse.haproxy import sections
 from dockstack.synapse.haproxy.meaning import defaults_of
@@ -136,13 +136,14 @@ def draft(
     addresses: Mapping[str, str],
     known: Mapping[str, int],
     *,
+    departed: Sequence[Instance] = (),
     refused: Collection[Server] = (),
 ) -> Drafted:
     """A service with its servers. `refused` are servers that HAProxy does not take as they are; they are left out.
 
-    `addresses` and `known` as for `place`.
+    `addresses`, `known` and `departed` as for `place`.
     """
-    placed = place(frame.rules[service], entry, addresses, known)
+    placed = place(frame.rules[service], entry, addresses, known, departed)
     servers = tuple(one for one in placed.servers if one not in refused) if refused else placed.servers
     return Drafted(frame.skeletons[service].with_servers(servers), placed.problems)
 

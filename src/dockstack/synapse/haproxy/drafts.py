@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
+from typing import Protocol
 
 from dockstack.events import Emit, Warn
-from dockstack.model import Catalog, Entry
+from dockstack.model import Catalog, Entry, Instance
+from dockstack.settings.synapse import SynapseService
 from dockstack.synapse.events import ServerRefused
 from dockstack.synapse.haproxy.document import Frame, Picture, draft
 from dockstack.synapse.haproxy.model import Document, Running, Server
@@ -19,13 +21,34 @@ MOST_FORGOTTEN = 1024
 """Ids kept for servers of one service that are gone, the newest: one that comes back gets its own again."""
 
 
-class Drafts:
-    """Holds the wanted document. `names` resolves hosts; `remember` saves what a restart must know. No I/O."""
+class History(Protocol):
+    """What the writer needs of the memory of servers that have left."""
 
-    def __init__(self, names: Names, ids: Mapping[str, Mapping[str, int]], remember: Remember, emit: Emit) -> None:
+    def see(self, service: str, own: SynapseService, entry: Entry, ids: Mapping[str, int]) -> None:
+        """A service has these instances now, and its servers these ids."""
+
+    def departed(self, service: str) -> tuple[Instance, ...]:
+        """The instances that have left a service and are to be listed as disabled."""
+
+
+class Drafts:
+    """Holds the wanted document. `names` resolves hosts; `remember` saves what a restart must know. No I/O.
+
+    `past` knows the servers that have left; without it they are not listed.
+    """
+
+    def __init__(
+        self,
+        names: Names,
+        ids: Mapping[str, Mapping[str, int]],
+        remember: Remember,
+        emit: Emit,
+        past: History | None = None,
+    ) -> None:
         self._names = names
         self._ids = {service: dict(known) for service, known in ids.items()}
         self._remember = remember
+        self._past = past
         self._emit = emit
         self._frame: Frame | None = None
         self._hosts: dict[str, frozenset[str]] = {}
@@ -50,6 +73,7 @@ class Drafts:
             reframed = self._reframe(picture.layout.frame(picture.services, frame))
         last, self._catalog = self._catalog, picture.catalog
         changed = picture.catalog.changed_since(last)
+        self._see(dict.fromkeys((*reframed, *changed)))
         moved = [name for name in changed if self._follow(name)]
         if moved:
             self._names.want(host for hosts in self._hosts.values() for host in hosts)
@@ -76,6 +100,10 @@ class Drafts:
         }
         self.wanted = Document(new.empty.head, MappingProxyType(stanzas), new.empty.tail)
         return changed
+
+    def again(self, services: Iterable[str]) -> frozenset[str]:
+        """Drafts these services again; returns those whose stanza is a new one."""
+        return self._draft(services)
 
     def resolved(self, hosts: frozenset[str]) -> frozenset[str]:
         """Drafts again what has servers on these hosts; returns the services whose stanza is a new one."""
@@ -120,9 +148,22 @@ class Drafts:
                     hit.append(service)
         return self._draft(dict.fromkeys(hit))
 
+    def _see(self, services: Iterable[str]) -> None:
+        past, frame = self._past, self._frame
+        if past is None or frame is None:
+            return
+        for service in services:
+            entry = self._catalog.entries.get(service)
+            if entry is not None and service in frame.skeletons:
+                past.see(service, frame.services[service], entry, self._ids.setdefault(service, {}))
+
+    def _departed(self, service: str) -> tuple[Instance, ...]:
+        return () if self._past is None else self._past.departed(service)
+
     def _follow(self, service: str) -> bool:
         entry = self._catalog.entries.get(service, Entry(()))
-        hosts = frozenset(one.host for one in entry.instances if is_name(one.host))
+        # A server that leaves needs its address as long as it is listed: its name is followed once more.
+        hosts = frozenset(one.host for one in (*entry.instances, *self._departed(service)) if is_name(one.host))
         before = self._hosts.get(service, frozenset())
         if hosts:
             self._hosts[service] = hosts
@@ -143,7 +184,15 @@ class Drafts:
                 )
                 entry = Entry(known)
             ids = self._ids.setdefault(service, {})
-            drafted = draft(frame, service, entry, self._names.addresses, ids, refused=self._refused.get(service, ()))
+            drafted = draft(
+                frame,
+                service,
+                entry,
+                self._names.addresses,
+                ids,
+                departed=self._departed(service),
+                refused=self._refused.get(service, ()),
+            )
             self._say(service, drafted.problems)
             fresh = {one.name: one.id for one in drafted.stanza.backend.servers if one.id is not None}
             for name, number in fresh.items():  # the newest stand at the end

@@ -1,0 +1,82 @@
+"""SmartStack's state file on disk: read at the start, written behind the changes and, unchanged, for its age."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from dockstack.events import Emit, Warn
+from dockstack.model import Entry, Instance
+from dockstack.runtime.files import write_atomically
+from dockstack.runtime.loops import until_done
+from dockstack.settings.synapse import SynapseService
+from dockstack.synapse.haproxy.past import Past
+
+EVERY = 30.0
+"""Seconds after which the file is written at the latest: others take one older than a minute as a sign of death."""
+
+SPACING = 1.0
+"""Seconds between two writes: a burst of changes is one."""
+
+MODE = 0o644
+
+
+class StateFile:
+    """Keeps the file at `path` equal to what it is told."""
+
+    def __init__(self, path: Path, ttl: float, emit: Emit) -> None:
+        self._path = path
+        self._emit = emit
+        self.past = Past(ttl)
+        self._news = asyncio.Event()
+        self._seen = False
+
+    def load(self) -> None:
+        """Reads the file; one that cannot be read is an empty one, with a warning. Blocks."""
+        try:
+            problems = self.past.load(self._path.read_text())
+        except FileNotFoundError:
+            return
+        except (OSError, UnicodeDecodeError) as error:
+            problems = (str(error),)
+        self.past.expire(time.time())
+        for problem in problems[:3]:
+            self._emit(Warn(f"the state file {self._path}: {problem}"))
+
+    def departed(self, service: str) -> tuple[Instance, ...]:
+        """The instances that have left a service and are to be listed as disabled."""
+        return self.past.departed(service, time.time())
+
+    def see(self, service: str, own: SynapseService, entry: Entry, ids: Mapping[str, int]) -> None:
+        """A service has these instances now, and its servers these ids. No I/O here."""
+        self.past.see(service, own, entry, ids, time.time())
+        self._seen = True
+        self._news.set()
+
+    async def run(self, aged: Callable[[frozenset[str]], None]) -> None:
+        """Writes after each change and each `EVERY` seconds, for ever; not before anything was seen.
+
+        `aged` is told the services of which servers have been gone for too long.
+        """
+        while True:
+            try:
+                async with asyncio.timeout(EVERY):
+                    await self._news.wait()
+            except TimeoutError:
+                pass
+            self._news.clear()
+            if not self._seen:
+                continue
+            expired = self.past.expire(time.time())
+            if expired:
+                aged(expired)
+            await until_done(f"writing {self._path}", self.flush, (OSError,), self._emit, 10.0)
+            await asyncio.sleep(SPACING)
+
+    async def flush(self) -> None:
+        """Writes what was seen, if anything was. Raises OSError."""
+        if self._seen:
+            text = self.past.dump(time.time())
+            await asyncio.to_thread(write_atomically, self._path, text.encode(), MODE)

@@ -47,6 +47,7 @@ SAVED = st.builds(
         st.tuples(st.builds(Entry, st.lists(INSTANCES, max_size=2).map(tuple)), st.text()),
         max_size=2,
     ),
+    known=st.booleans(),
 )
 ONE = Saved("mark", Entry((Instance("h", 80, "n", 7, 3, "opt", '{"a":1}'),)), {"n_h:80": 7}, "{}")
 
@@ -117,6 +118,25 @@ async def test_the_file_follows_what_it_is_told(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
     task.cancel()
     await asyncio.wait((task,))
+
+
+async def test_of_a_service_that_never_answered_only_the_ids_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / snapshot.FILE
+    keeper = SnapshotFile(path, {"a": "1"}, ignore)
+    keeper.remember("a", ONE.entry, {"n_h:80": 7}, {})
+    await keeper.flush()
+    saved = load(path)["a"]
+    assert saved.ids == {"n_h:80": 7}
+    assert saved.parts == {}
+
+
+async def test_each_of_several_watchers_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / snapshot.FILE
+    keeper = SnapshotFile(path, {"a": "1"}, ignore)
+    parts = {"primary": (ONE.entry, "x"), "other": (Entry(()), "")}
+    keeper.remember("a", ONE.entry, {}, parts)
+    await keeper.flush()
+    assert load(path)["a"].parts == parts
 
 
 async def test_a_disk_that_refuses_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

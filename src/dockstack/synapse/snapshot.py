@@ -43,7 +43,8 @@ class Saved:
     """One service as it was: the fingerprint of its discovery, its instances, the ids of its servers by name.
 
     `config` is the configuration that the registry had for it, as text. `watchers` has, where a service has several,
-    the instances and the configuration of each by name.
+    the instances and the configuration of each by name. `known` is false where no watcher had ever answered: the
+    instances are then the default servers, and only the ids are of use.
     """
 
     fingerprint: str
@@ -51,11 +52,12 @@ class Saved:
     ids: Mapping[str, int]
     config: str = ""
     watchers: Mapping[str, Part] = field(default_factory=dict)
+    known: bool = True
 
     @property
     def parts(self) -> Mapping[str, Part]:
-        """The instances and the configuration of each watcher; the only one has the name ""."""
-        return self.watchers or {"": (self.entry, self.config)}
+        """The instances and the configuration of each watcher that has answered; the only one has the name ""."""
+        return self.watchers or ({"": (self.entry, self.config)} if self.known else {})
 
 
 def fingerprint(service: SynapseService) -> str:
@@ -69,12 +71,14 @@ def fingerprint(service: SynapseService) -> str:
 
 def encode_one(name: str, saved: Saved) -> str:
     """One service as a member of the file's JSON object."""
-    body = {
+    body: dict[str, Any] = {
         "fingerprint": saved.fingerprint,
         "instances": _plain(saved.entry),
         "ids": dict(saved.ids),
         "config": saved.config,
     }
+    if not saved.known:
+        body["known"] = False
     if saved.watchers:
         body["watchers"] = {
             watcher: {"instances": _plain(entry), "config": config}
@@ -114,7 +118,7 @@ class SnapshotFile:
         """
         mark = self._fingerprints[service]
         several = {} if "" in parts else parts
-        self._saved[service] = Saved(mark, entry, ids, parts.get("", (entry, ""))[1], several)
+        self._saved[service] = Saved(mark, entry, ids, parts.get("", (entry, ""))[1], several, bool(parts))
         self._changed.add(service)
         self._news.set()
 
@@ -172,7 +176,7 @@ def _saved(name: str, body: Any) -> Saved:
             raise ValueError("an id that is no number")
         watchers = {watcher: _part(one) for watcher, one in body.get("watchers", {}).items()}
         entry, config = _part(body)
-        return Saved(str(body["fingerprint"]), entry, dict(ids), config, watchers)
+        return Saved(str(body["fingerprint"]), entry, dict(ids), config, watchers, body.get("known", True) is True)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"service {name} is damaged: {error!r}") from None
 

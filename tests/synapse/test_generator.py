@@ -57,3 +57,13 @@ def test_a_key_that_is_not_understood_is_named_and_the_rest_applies() -> None:
     assert found.service.haproxy == ServiceHaproxy(server_options="check")
     assert [name in " ".join(found.problems) for name in ("port", "lisen", "'x'")] == [True, True, True]
     assert len(found.problems) == 3
+
+
+def test_an_output_that_is_not_configured_here_is_named_and_left() -> None:
+    found = overlay("svc", OWN, b'{"haproxy":{"port":2},"file_output":{}}', frozenset({"file_output"}))
+    assert found.service.haproxy == OWN.haproxy
+    assert found.service.file_output == ServiceFileOutput()
+    assert found.problems == (
+        "service svc: 'haproxy' in the registry's configuration is an output that is not configured here; "
+        "it is ignored",
+    )

@@ -1,79 +1,90 @@
-"""The wanted document follows the picture, and a server keeps its id over everything that forgets."""
+"""Servers that have left, in the wanted document."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
 
 from dockstack.events import Event
 from dockstack.model import Catalog, Entry, Instance
-from dockstack.settings.synapse import SynapseSettings
+from dockstack.settings.synapse import HaproxySettings, SynapseService
 from dockstack.synapse.haproxy.document import Layout, Picture
 from dockstack.synapse.haproxy.drafts import Drafts
-from dockstack.synapse.haproxy.effects import loaded
-from dockstack.synapse.haproxy.model import Document, capabilities
+from dockstack.synapse.haproxy.past import Past
 from dockstack.synapse.names import Names
+from tests.waiting import eventually
 
-A, B = Instance("10.0.0.1", 80, "a", id=12), Instance("10.0.0.2", 80, "b", id=13)
-
-
-def picture(**services: tuple[Instance, ...]) -> Picture:
-    plain: dict[str, Any] = {
-        "haproxy": {"global": [], "defaults": [], "config_file_path": "/x", "socket_file_path": "/y"},
-        "services": {name: {"discovery": {"method": "base"}, "haproxy": {"listen": ["mode http"]}} for name in "st"},
-    }
-    settings = SynapseSettings.model_validate(plain)
-    assert settings.haproxy is not None
-    entries = {name: Entry(instances) for name, instances in services.items()}
-    return Picture(Layout(settings.haproxy, (), "h"), settings.services, Catalog(MappingProxyType(entries)))
+LAYOUT = Layout(HaproxySettings.model_validate({"global": [], "defaults": []}), (), "host")
+OWN = SynapseService.model_validate({"discovery": {"method": "base"}, "haproxy": {"backend_order": "asc"}})
 
 
-def drafts(ids: Mapping[str, Mapping[str, int]] | None = None) -> tuple[Drafts, list[str]]:
-    told: list[str] = []
+class History:
+    """A past at a moment that the test chooses."""
 
-    def emit(event: Event) -> None:
-        told.append(str(event))
+    def __init__(self) -> None:
+        self.past = Past(100.0)
+        self.now = 0.0
 
-    return Drafts(Names(emit), ids or {}, lambda *_: None, emit), told
+    def see(self, service: str, own: SynapseService, entry: Entry, ids: Mapping[str, int]) -> None:
+        self.past.see(service, own, entry, ids, self.now)
 
-
-def ids(document: Document, service: str = "s") -> dict[str, int | None]:
-    return {one.name.partition("_")[0]: one.id for one in document.stanzas[service].backend.servers}
-
-
-def test_only_what_has_changed_is_drafted_again() -> None:
-    one, _ = drafts()
-    first = picture(s=(A,), t=(B,))
-    assert one.take(first) == {"s", "t"}
-    before = one.wanted.stanzas["t"]
-    assert one.take(first.with_entry("s", Entry((A, B)))) == {"s"}
-    assert one.wanted.stanzas["t"] is before
-    assert ids(one.wanted) == {"a": 12, "b": 13}
+    def departed(self, service: str) -> tuple[Instance, ...]:
+        return self.past.departed(service, self.now)
 
 
-def test_a_server_keeps_the_id_that_it_has_in_the_file_or_in_the_process() -> None:
-    """Both killed a moment after a change: the snapshot has not heard of it, and the registry has another number."""
-    last, _ = drafts()
-    last.take(picture(s=(A,), t=(B,)))
-    served = last.wanted
-    moved = tuple(Instance(one.host, one.port, one.name, id=number) for one, number in ((A, 30), (B, 12)))
-    for recall in (True, False):
-        one, _ = drafts()
-        one.take(picture(s=moved, t=(B,)))
-        assert ids(one.wanted) == {"a": 30, "b": 12}
-        running = loaded(served, capabilities((2, 8)))
-        assert (one.recall(served) if recall else one.learn(running)) == {"s"}
-        assert ids(one.wanted)["a"] == 12
-        assert ids(one.wanted)["b"] not in (12, None)
-        assert (one.recall(served) if recall else one.learn(running)) == set()
+def silent(event: Event) -> None:
+    raise AssertionError(str(event))
 
 
-def test_an_id_that_was_saved_gives_way_to_the_one_that_was_served() -> None:
-    one, _ = drafts({"s": {"a_10.0.0.1:80": 5, "gone": 12}})
-    one.take(picture(s=(A,)))
-    assert ids(one.wanted) == {"a": 5}
-    served, _ = drafts()
-    served.take(picture(s=(A,)))
-    assert one.recall(served.wanted) == {"s"}
-    assert ids(one.wanted) == {"a": 12}
+def take_resolved(drafts: Drafts, hosts: frozenset[str]) -> None:
+    drafts.resolved(hosts)
+
+
+def remember(service: str, entry: Entry, ids: Mapping[str, int]) -> None:
+    """Nothing is kept."""
+
+
+def test_a_server_that_left_is_listed_with_its_id_until_its_time_is_over() -> None:
+    history = History()
+    drafts = Drafts(Names(silent), {}, remember, silent, history)
+    services = MappingProxyType({"web": OWN})
+
+    def take(*hosts: str) -> frozenset[str]:
+        entry = Entry(tuple(Instance(host, 80) for host in hosts))
+        return drafts.take(Picture(LAYOUT, services, Catalog(MappingProxyType({"web": entry}))))
+
+    def servers() -> dict[str, tuple[int | None, bool]]:
+        return {one.name: (one.id, one.disabled) for one in drafts.wanted.stanzas["web"].backend.servers}
+
+    take("10.0.0.1", "10.0.0.2")
+    before = servers()
+    assert [disabled for _, disabled in before.values()] == [False, False]
+    assert take("10.0.0.2") == {"web"}
+    gone = before["10.0.0.1:80"][0]
+    assert servers() == {**before, "10.0.0.1:80": (gone, True)}
+    take("10.0.0.1", "10.0.0.2")
+    assert servers() == before
+    take("10.0.0.2")
+    history.now = 100.5
+    assert drafts.again(["web"]) == {"web"}
+    assert set(servers()) == {"10.0.0.2:80"}
+
+
+async def test_a_server_that_left_keeps_the_address_of_its_hosts_name() -> None:
+    names = Names(silent, lambda host: ("10.0.0.9",))
+    drafts = Drafts(names, {}, remember, silent, History())
+    services = MappingProxyType({"web": OWN})
+
+    def take(*hosts: str) -> list[str]:
+        entry = Entry(tuple(Instance(host, 80) for host in hosts))
+        drafts.take(Picture(LAYOUT, services, Catalog(MappingProxyType({"web": entry}))))
+        return [one.name for one in drafts.wanted.stanzas["web"].backend.servers]
+
+    assert take("db", "10.0.0.2") == ["10.0.0.2:80"]  # the name is being looked up
+    looking = asyncio.create_task(names.run(lambda hosts: take_resolved(drafts, hosts)))
+    await eventually(lambda: len(drafts.wanted.stanzas["web"].backend.servers) == 2, "resolved")
+    assert take("10.0.0.2") == ["10.0.0.2:80", "db:80"]
+    assert "db" in names.addresses
+    looking.cancel()
+    await asyncio.wait((looking,))

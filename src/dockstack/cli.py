@@ -201,12 +201,16 @@ def synapse(
     from dockstack import configure
 
     run_dir, state_dir = _named(run_dir, state_dir)
-    loaded = configure.synapse(_given(given), configure.Ambassador(run_dir, bind, stats), os.environ)
+    asked, ambassador = _given(given), configure.Ambassador(run_dir, bind, stats)
+    loaded = configure.synapse(asked, ambassador, os.environ)
     _directories("synapse", run_dir, state_dir)
 
     async def life() -> None:
         from dockstack.log import to_log
         from dockstack.synapse.daemon import Options, run
+
+        def read_again() -> Any:
+            return configure.synapse(asked, ambassador, os.environ).settings
 
         options = Options(
             run_dir=run_dir,
@@ -214,6 +218,7 @@ def synapse(
             haproxy=haproxy,
             drain=drain,
             startup_grace=startup_grace,
+            reload=read_again,
         )
         await run(loaded.settings, options, to_log)
 

@@ -144,6 +144,12 @@ class Scene:
 
     # -- synapse and HAProxy
 
+    def configure(self, **top: Any) -> None:
+        """Writes synapse's file, with these keys of the section `haproxy` besides the usual ones."""
+        document = _document(self.directory, self.address, self.ports)
+        document["haproxy"] |= top
+        (self.directory / "synapse.json").write_text(json.dumps(document))
+
     def start(self) -> None:
         """Starts synapse; returns at once."""
         where = ("--run-dir", str(self.run_dir), "--state-dir", str(self.directory / "state"))

@@ -176,7 +176,8 @@ async def test_its_whole_life(synapse: Synapse) -> None:
     assert await answers(synapse.port) == {"a", "b"}
     await synapse.announce("b", "c")
     await synapse.serves("b", "c")
-    assert re.search(r"INFO web: .*\bc_\S+ joins.*, in ", synapse.log.read_text())
+    told = re.compile(r"INFO web: .*\bc_\S+ joins.*, in ")
+    await eventually(lambda: told.search(synapse.log.read_text()) is not None, "the change is told")
     assert "reloads: 0, repaired: 0" in synapse.report("health").lines
     assert await synapse.terminate() < 5
     assert synapse.stand.masters() == []

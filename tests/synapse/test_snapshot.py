@@ -152,3 +152,17 @@ async def test_a_disk_that_refuses_is_tried_again(tmp_path: Path, monkeypatch: p
     assert json.loads(path.read_bytes())["version"] == 1
     task.cancel()
     await asyncio.wait((task,))
+
+
+async def test_other_settings_forget_who_is_gone_and_keep_the_rest_by_its_new_mark(tmp_path: Path) -> None:
+    file = SnapshotFile(tmp_path / "s.json", {"a": "1", "b": "2"}, ignore)
+    for name in "ab":
+        file.remember(name, ONE.entry, ONE.ids, ONE.parts)
+    await file.flush()
+    file.change({"a": "3", "c": "4"})
+    await file.flush()
+    assert {name: one.fingerprint for name, one in load(tmp_path / "s.json").items()} == {"a": "3"}
+    for name in "bc":  # one that is gone meanwhile may still be told of
+        file.remember(name, ONE.entry, ONE.ids, ONE.parts)
+    await file.flush()
+    assert load(tmp_path / "s.json").keys() == {"a", "c"}

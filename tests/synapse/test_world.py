@@ -35,12 +35,19 @@ class Scene:
         self.said.append(str(event))
 
     def world(self, services: dict[str, Any]) -> World:
-        assert services
+        layout, settings = self.settings(services)
+        return World(layout, settings, self.pool, self.tell)
+
+    @staticmethod
+    def settings(services: dict[str, Any]) -> tuple[Layout, SynapseSettings]:
         settings = SynapseSettings.model_validate(
             {"services": services, "haproxy": {"global": [], "defaults": [], "do_writes": False, "do_socket": False}}
         )
         assert settings.haproxy is not None
-        return World(Layout(settings.haproxy, (), "host"), settings, self.pool, self.tell)
+        return Layout(settings.haproxy, (), "host"), settings
+
+    async def change(self, world: World, services: dict[str, Any], grace: float = 5.0) -> None:
+        world.take(await world.prepared(*self.settings(services), grace))
 
     @asynccontextmanager
     async def following(self, world: World, grace: float = 5.0) -> AsyncIterator[None]:
@@ -279,3 +286,76 @@ async def test_a_service_of_which_nothing_is_known_is_not_in_the_picture(scene: 
         assert scene.names("db") == {"stand-in"}
         scene.registry.heal()
         await eventually(lambda: scene.names("db") == set(), "an answer that there is none counts")
+
+
+# -- other settings
+
+
+async def test_a_service_with_the_same_settings_is_not_touched_by_others(scene: Scene) -> None:
+    await scene.announce("/web", "a")
+    await scene.announce("/db", "b")
+    world = scene.world({"web": service()})
+    async with scene.following(world):
+        await eventually(lambda: scene.names() == {"a"}, "the picture")
+        before = scene.pictures.peek()
+        await scene.change(world, {"db": service("/db", 81), "web": service()})
+        after = scene.pictures.peek()
+        assert before is not None
+        assert after is not None
+        assert after.catalog.entries["web"] is before.catalog.entries["web"]
+        assert after.services["web"] is before.services["web"]
+        assert list(after.services) == ["db", "web"]
+        assert scene.names("db") == {"b"}  # its watcher had answered before
+        await scene.announce("/web", "c")
+        await eventually(lambda: scene.names() == {"a", "c"}, "web goes on")
+
+
+async def test_a_service_that_looks_elsewhere_has_answered_before_the_old_one_ends(scene: Scene) -> None:
+    await scene.announce("/web", "a")
+    await scene.announce("/new", "n")
+    world = scene.world({"web": service(), "gone": service("/gone", 82)})
+    async with scene.following(world):
+        await eventually(lambda: scene.names() == {"a"}, "the picture")
+        seen = [scene.pictures.peek()]
+        change = await world.prepared(*scene.settings({"web": service("/new")}), 5.0)
+        await scene.announce("/web", "b")
+        await eventually(lambda: scene.names() == {"a", "b"}, "the old one goes on while the new one begins")
+        world.take(change)
+        assert scene.names() == {"n"}
+        assert "gone" not in (scene.pictures.peek() or seen[0]).services  # type: ignore[union-attr]
+        await scene.announce("/web", "c")
+        await scene.announce("/new", "m")
+        await eventually(lambda: scene.names() == {"n", "m"}, "the new one goes on alone")
+
+
+async def test_other_settings_of_a_service_keep_what_is_known_while_its_registry_is_away(scene: Scene) -> None:
+    await scene.announce("/web", "a")
+    config = b'{"haproxy": {"port": 8080, "listen": ["mode tcp"]}}'
+    scene.registry.set_data("/web", config)
+    spare = [{"host": "10.0.0.9", "port": 9, "name": "spare"}]
+    world = scene.world({"web": service(default_servers=spare)})
+    async with scene.following(world):
+        await eventually(lambda: scene.names() == {"a"}, "the picture")
+        scene.registry.break_()
+        scene.registry.expire()
+        await scene.change(world, {"web": service(port=90, default_servers=spare)}, grace=0.05)
+        assert scene.names() == {"a"}
+        assert port(scene) == 8080  # as the registry wanted it
+        assert any("no answer yet about web" in text for text in scene.said)
+        await scene.change(world, {"web": service("/other", default_servers=spare)}, grace=0.05)
+        assert scene.names() == {"spare"}  # another place: nothing is inherited
+
+
+async def test_settings_that_cannot_be_taken_change_nothing(scene: Scene) -> None:
+    await scene.announce("/web", "a")
+    world = scene.world({"web": service()})
+    async with scene.following(world):
+        await eventually(lambda: scene.names() == {"a"}, "the picture")
+        before = scene.pictures.peek()
+        bad = service("/bad", 81)
+        bad["discovery"]["auth"] = "no-colon"
+        with pytest.raises(ConfigurationError, match="USER:PASSWORD"):
+            await world.prepared(*scene.settings({"new": service("/new", 82), "bad": bad}), 5.0)
+        assert scene.pictures.peek() is before
+        await scene.announce("/web", "b")
+        await eventually(lambda: scene.names() == {"a", "b"}, "web goes on")

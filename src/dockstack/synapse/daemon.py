@@ -33,6 +33,7 @@ from dockstack.synapse.haproxy.process import Place
 from dockstack.synapse.haproxy.reload import Policy
 from dockstack.synapse.haproxy.statefile import StateFile
 from dockstack.synapse.names import Names
+from dockstack.synapse.reconfigure import Reconfigured
 from dockstack.synapse.snapshot import Saved, SnapshotFile
 from dockstack.synapse.world import World
 
@@ -62,7 +63,8 @@ class Options:
     """What is not in the file. Times in seconds.
 
     `haproxy`: which HAProxy to run. `drain`: how long open connections have at the end. `startup_grace`: how long a
-    start waits for the registries. `removal`: how long a server that left may keep its connections.
+    start waits for the registries. `removal`: how long a server that left may keep its connections. `reload`: how the
+    settings are read again.
     """
 
     run_dir: Path
@@ -71,14 +73,15 @@ class Options:
     drain: float = 0.5
     startup_grace: float = 5.0
     removal: float = 3600.0
+    reload: Callable[[], SynapseSettings] | None = None
 
 
 async def run(settings: SynapseSettings, options: Options, emit: Emit) -> None:
     """The whole life of the daemon; returns after SIGTERM or SIGINT, when HAProxy has ended (if it is ours).
 
-    Raises ConfigurationError before anything is started when the settings cannot be carried out, and DockStackError
-    when something outside makes it impossible to go on. When it ends by an error HAProxy goes on, and the next start
-    adopts it.
+    SIGHUP reads the settings again. Raises ConfigurationError before anything is started when the settings cannot be
+    carried out, and DockStackError when something outside makes it impossible to go on. When it ends by an error
+    HAProxy goes on, and the next start adopts it.
     """
     try:
         await _live(settings, options, emit)
@@ -133,11 +136,12 @@ async def _live(settings: SynapseSettings, options: Options, emit: Emit) -> None
         emit(Warn(warning))
     directory = None if settings.file_output is None else _made(Path(settings.file_output.output_directory))
     socket_path = socket_in(options.run_dir, SOCKET)
-    marks = {name: snapshot.fingerprint(own) for name, own in settings.services.items()}
+    marks = snapshot.fingerprints(settings)
     keeper = SnapshotFile(options.state_dir / snapshot.FILE, marks, emit)
-    saved = _saved(options.state_dir / snapshot.FILE, marks, emit)
+    saved = saved_of(options.state_dir / snapshot.FILE, marks, emit)
     pictures: Latest[Picture] = Latest()
-    async with terminated() as stop, Pool(emit) as pool:
+    hangup = asyncio.Event()
+    async with terminated(hangup.set) as stop, Pool(emit) as pool:
         world = World(layout, settings, pool, emit)
         world.restore(saved)
 
@@ -156,7 +160,7 @@ async def _live(settings: SynapseSettings, options: Options, emit: Emit) -> None
                 world.stand_in(state.past.newest())
                 ids = {name: merged(ids.get(name, {}), state.past.ids(name)) for name in settings.services}
             names = Names(emit)
-            file = File(_config_file(top, options), marked=bool(policy.sockets), emit=emit)
+            file = File(config_file(top, options), marked=bool(policy.sockets), emit=emit)
             applier = Applier(policy, Drafts(names, ids, remember, emit, state), engine, file, emit)
             parts.append(_haproxy(applier, names, state))
         if directory is not None:
@@ -175,8 +179,15 @@ async def _live(settings: SynapseSettings, options: Options, emit: Emit) -> None
             return Report(all(one.output.ready and one.output.serving for one in parts), lines())
 
         async with serve(socket_path, health, ready), asyncio.TaskGroup() as group:
-            work = [*(one.output.run(pictures) for one in parts), *(each for one in parts for each in one.work)]
-            work += [keeper.run(), world.follow(pictures, options.startup_grace)]
+            work = [
+                *(one.output.run(pictures) for one in parts),
+                *(each for one in parts for each in one.work),
+                keeper.run(),
+                world.follow(pictures, options.startup_grace),
+            ]
+            if options.reload is not None:
+                again = Reconfigured(settings, options.reload, lambda top: layout_of(top, options), world, keeper, emit)
+                work.append(again.run(hangup, pictures, options.startup_grace))
             tasks = [group.create_task(one) for one in work]
             await stop.wait()
             for task in tasks:
@@ -228,20 +239,15 @@ async def _last_words(unwritten: Iterable[Callable[[], Awaitable[None]]], emit: 
 async def arrange(top: HaproxySettings, options: Options, emit: Emit) -> tuple[Engine, Policy, Layout]:
     """Who runs HAProxy, what may be done, and how services become sections of its file."""
     check = top.check_command if top.do_checks else None
-    config = _config_file(top, options)
+    config = config_file(top, options)
     candidate = Path(top.candidate_config_file_path or f"{config}.tmp")
+    sockets = sockets_of(top, options)
     engine: Engine
-    additions: tuple[str, ...] = ()
-    if top.reload_command is None and (top.do_reloads or top.do_socket):
-        stats = socket_in(options.run_dir, HAPROXY_SOCKET)
-        place = Place(config.absolute(), socket_in(options.run_dir, MASTER_SOCKET), stats)
+    if is_managed(top):
+        place = Place(config.absolute(), socket_in(options.run_dir, MASTER_SOCKET), sockets[0])
         engine = Managed(await binary.find(options.haproxy), place, options.drain, check, emit)
-        line = f"stats socket {_quoted(stats)} mode 600 level admin expose-fd listeners"
-        additions = (line, HARD_STOP_AFTER, MOST_RELOADS)
-        sockets: tuple[Path, ...] = (stats,)
     else:
         engine = External(top.reload_command, check)
-        sockets = tuple(map(Path, top.socket_file_path)) if top.do_socket else ()
     policy = Policy(
         writes=top.do_writes,
         reloads=top.do_reloads,
@@ -252,10 +258,35 @@ async def arrange(top: HaproxySettings, options: Options, emit: Emit) -> tuple[E
         jitter=top.restart_jitter,
         removal=options.removal,
     )
-    return engine, policy, Layout(top, additions, socket.gethostname())
+    return engine, policy, layout_of(top, options)
 
 
-def _config_file(top: HaproxySettings, options: Options) -> Path:
+def is_managed(top: HaproxySettings) -> bool:
+    """Whether HAProxy is started and ended by us."""
+    return top.reload_command is None and (top.do_reloads or top.do_socket)
+
+
+def sockets_of(top: HaproxySettings, options: Options) -> tuple[Path, ...]:
+    """The Runtime API's sockets. Raises ConfigurationError where our own would have too long a path."""
+    if is_managed(top):
+        return (socket_in(options.run_dir, HAPROXY_SOCKET),)
+    return tuple(map(Path, top.socket_file_path)) if top.do_socket else ()
+
+
+def layout_of(top: HaproxySettings | None, options: Options) -> Layout:
+    """How services become sections of the file; None: HAProxy is no output, and they become none."""
+    if top is None:
+        return Layout(_NO_HAPROXY, (), socket.gethostname())
+    additions: tuple[str, ...] = ()
+    if is_managed(top):
+        (stats,) = sockets_of(top, options)
+        line = f"stats socket {_quoted(stats)} mode 600 level admin expose-fd listeners"
+        additions = (line, HARD_STOP_AFTER, MOST_RELOADS)
+    return Layout(top, additions, socket.gethostname())
+
+
+def config_file(top: HaproxySettings, options: Options) -> Path:
+    """The file that HAProxy loads."""
     return Path(top.config_file_path or options.run_dir / HAPROXY_FILE)
 
 
@@ -263,7 +294,7 @@ def _quoted(path: Path) -> str:
     return str(path).replace("\\", "\\\\").replace(" ", "\\ ")
 
 
-def _saved(path: Path, marks: Mapping[str, str], emit: Emit) -> Mapping[str, Saved]:
+def saved_of(path: Path, marks: Mapping[str, str], emit: Emit) -> Mapping[str, Saved]:
     """What was saved for services that still look for the same; an unreadable file is worth a warning and no more."""
     try:
         found = snapshot.load(path)

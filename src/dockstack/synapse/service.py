@@ -41,7 +41,8 @@ class Service:
         self.name = name
         self.config = ""
         self.settings = own
-        self._own = own
+        self.own = own
+        self._answered = asyncio.Event()
         self._sources = tuple(
             Source(name, watcher, discovery, watchers[watcher]) for watcher, discovery in own.watchers.items()
         )
@@ -56,6 +57,10 @@ class Service:
         """Whether every watcher has answered."""
         return all(one.heard for one in self._sources)
 
+    async def answered(self) -> None:
+        """Returns when every watcher has answered."""
+        await self._answered.wait()
+
     @property
     def silent(self) -> tuple[str, ...]:
         """For each watcher that has not answered yet: which one it is, in words."""
@@ -67,7 +72,7 @@ class Service:
         """Whether anything is known about the service: an answer, what the last run knew, or default servers."""
         return (
             self._stand_in is not None
-            or bool(self._own.default_servers)
+            or bool(self.own.default_servers)
             or any(one.heard or one.known is not None for one in self._sources)
         )
 
@@ -93,6 +98,12 @@ class Service:
                 source.restore(*parts[source.name])
         self._configure(self._resolve().config)
 
+    def succeed(self, other: Service) -> None:
+        """Begins with what is known of the watchers that look for the same in another one with this name."""
+        same = [name for name, looks in self.own.watchers.items() if other.own.watchers.get(name) == looks]
+        self._stand_in = other._stand_in if same else None
+        self.restore({name: part for name, part in other.parts.items() if name in same})
+
     def stand_in(self, entry: Entry) -> None:
         """What is served as long as no watcher has answered and nothing else is known."""
         self._stand_in = entry
@@ -112,6 +123,8 @@ class Service:
 
     async def _follow(self, source: Source, changed: Callable[[Service], None]) -> None:
         async for _ in source.follow():
+            if self.heard:
+                self._answered.set()
             config = source.config if len(self._sources) == 1 else self._resolve().config
             if config != self.config:
                 self._configure(config)
@@ -131,7 +144,7 @@ class Service:
 
     def _configure(self, config: str) -> None:
         """Takes the registry's configuration, unless the service could not be served with it; "" is the file's own."""
-        overlaid = overlay(self.name, self._own, config.encode(), self._around.outputs)
+        overlaid = overlay(self.name, self.own, config.encode(), self._around.outputs)
         faults = self._around.faults(self.name, overlaid.service)
         self._tell("config", (*overlaid.problems, *(f"{one} (in the registry's configuration)" for one in faults)))
         self.config = config

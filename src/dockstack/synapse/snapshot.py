@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from dockstack.events import Emit
 from dockstack.model import Entry, Instance
 from dockstack.runtime.files import write_atomically
 from dockstack.runtime.loops import until_done
-from dockstack.settings.synapse import SynapseService
+from dockstack.settings.synapse import SynapseService, SynapseSettings
 
 FILE = "synapse-snapshot.json"
 VERSION = 1
@@ -69,6 +69,11 @@ def fingerprint(service: SynapseService) -> str:
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
+def fingerprints(settings: SynapseSettings) -> Mapping[str, str]:
+    """The fingerprint of each service."""
+    return {name: fingerprint(own) for name, own in settings.services.items()}
+
+
 def encode_one(name: str, saved: Saved) -> str:
     """One service as a member of the file's JSON object."""
     body: dict[str, Any] = {
@@ -114,12 +119,27 @@ class SnapshotFile:
     def remember(self, service: str, entry: Entry, ids: Mapping[str, int], parts: Mapping[str, Part]) -> None:
         """A service is like this now. No I/O here; the ids are read when the file is written.
 
-        `parts` has the instances and the configuration of each watcher (see `Saved.parts`).
+        `parts` has the instances and the configuration of each watcher (see `Saved.parts`). A service that is not
+        among the fingerprints any more is not kept.
         """
-        mark = self._fingerprints[service]
+        mark = self._fingerprints.get(service)
+        if mark is None:
+            return
         several = {} if "" in parts else parts
         self._saved[service] = Saved(mark, entry, ids, parts.get("", (entry, ""))[1], several, bool(parts))
         self._changed.add(service)
+        self._news.set()
+
+    def change(self, fingerprints: Mapping[str, str]) -> None:
+        """Other settings count from now on: a service that is gone is forgotten. No I/O here.
+
+        One that looks for something else now is told of anew if that is another entry.
+        """
+        self._fingerprints = fingerprints
+        kept = {name: one for name, one in self._saved.items() if name in fingerprints}
+        self._saved = {name: replace(one, fingerprint=fingerprints[name]) for name, one in kept.items()}
+        self._members = {name: text for name, text in self._members.items() if name in fingerprints}
+        self._changed = set(self._saved)
         self._news.set()
 
     async def run(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from types import MappingProxyType
 
 from dockstack import plugins
@@ -19,6 +20,15 @@ from dockstack.synapse.snapshot import Part, Saved
 from dockstack.synapse.watchers import Sessions, Watcher
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Other settings, and the services of them that are new or have others; their watchers are at work already."""
+
+    layout: Layout
+    services: Mapping[str, Service]
+    fresh: Mapping[str, Service]
+
+
 class World:
     """The services of a file. Raises ConfigurationError where a watcher cannot be made of its settings.
 
@@ -27,18 +37,17 @@ class World:
 
     def __init__(self, layout: Layout, settings: SynapseSettings, sessions: Sessions, emit: Emit) -> None:
         self._layout = layout
+        self._sessions = sessions
         self._emit = emit
-        outputs = frozenset(name for name in OUTPUTS if getattr(settings, name) is not None)
-        services = {
-            name: own if settings.haproxy else own.model_copy(update={"haproxy": ServiceHaproxy(disabled=True)})
-            for name, own in settings.services.items()
+        self._around = Surroundings(_outputs(settings), self._faults)
+        self._services: Mapping[str, Service] = {
+            name: self._service(name, own) for name, own in _services(settings).items()
         }
-        self._listeners = {bind: name for name, own in services.items() for bind in layout.look(name, own).binds}
-        around = Surroundings(outputs, self._faults)
-        self._services = {
-            name: Service(name, own, _watchers(name, own, sessions, emit), around, emit)
-            for name, own in services.items()
-        }
+        self._listeners = _listeners(layout, self._services)
+        self._pictures: Latest[Picture] = Latest()
+        self._picture: Picture | None = None
+        self._tasks: asyncio.TaskGroup
+        self._following: dict[Service, asyncio.Task[None]] = {}
 
     @property
     def trouble(self) -> tuple[str, ...]:
@@ -54,7 +63,8 @@ class World:
 
     def parts(self, service: str) -> Mapping[str, Part]:
         """What a restart must know of each watcher of a service: its instances and the registry's configuration."""
-        return self._services[service].parts
+        found = self._services.get(service)
+        return {} if found is None else found.parts
 
     def config(self, service: str) -> str:
         """The configuration that the registry has for a service, as text."""
@@ -73,38 +83,79 @@ class World:
 
     async def follow(self, pictures: Latest[Picture], grace: float) -> None:
         """Puts the first picture when every watcher has answered, or `grace` seconds are over; then at every change."""
-        silent = set(self._services)
-        all_heard = asyncio.Event()
-        picture: Picture | None = None
-
-        def changed(service: Service) -> None:
-            nonlocal picture
-            if service.heard:
-                silent.discard(service.name)
-            if picture is None:
-                if not silent:
-                    all_heard.set()
-                return
-            if picture.services[service.name] is not service.settings:
-                picture = picture.with_service(service.name, service.settings)
-            picture = picture.with_entry(service.name, service.entry())
-            pictures.put(picture)
-
-        async with asyncio.TaskGroup() as group:
-            for service in self._services.values():
-                group.create_task(service.follow(changed))
-            if silent:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(grace):
-                        await all_heard.wait()
-            if silent:
-                which = ", ".join(sorted(silent))
-                self._emit(Warn(f"no answer yet about {which}: what was saved, or the default servers, is served"))
-            else:
+        self._pictures = pictures
+        async with asyncio.TaskGroup() as self._tasks:
+            self._begin(self._services)
+            if await self._answered(self._services, grace):
                 self._emit(Note(f"every watcher has answered; services: {len(self._services)}"))
             entries = {name: service.entry() for name, service in self._services.items() if service.known}
-            picture = Picture(self._layout, self._settings(), Catalog(MappingProxyType(entries)))
-            pictures.put(picture)
+            self._put(Picture(self._layout, self._settings(), Catalog(MappingProxyType(entries))))
+
+    async def prepared(self, layout: Layout, settings: SynapseSettings, grace: float) -> Change:
+        """Makes ready for other settings, while the old ones go on: what is new follows its registry already.
+
+        Returns when each of these watchers has answered, or `grace` seconds are over. A service with the same settings
+        is not touched; a watcher that looks for the same as before begins with what was known. Raises
+        ConfigurationError, and nothing has changed then. Only after the first picture, and one call at a time.
+        """
+        old = self._services
+        owns = _services(settings)
+        fresh = {
+            name: self._service(name, own) for name, own in owns.items() if name not in old or old[name].own != own
+        }
+        services = {name: fresh.get(name) or old[name] for name in owns}
+        self._layout = layout
+        self._listeners = _listeners(layout, services)
+        for name, one in fresh.items():
+            if name in old:
+                one.succeed(old[name])
+        self._begin(fresh)
+        await self._answered(fresh, grace)
+        return Change(layout, services, fresh)
+
+    def take(self, change: Change) -> None:
+        """These settings count from now on, in one picture with all that is known of their services."""
+        assert self._picture is not None
+        before, entries = self._services, dict(self._picture.catalog.entries)
+        self._services = change.services
+        for name, service in before.items():
+            if change.services.get(name) is not service:
+                self._following.pop(service).cancel()
+                entries.pop(name, None)
+        entries |= {name: one.entry() for name, one in change.fresh.items() if one.known}
+        ordered = {name: entries[name] for name in self._services if name in entries}
+        self._put(Picture(change.layout, self._settings(), Catalog(MappingProxyType(ordered))))
+
+    def _service(self, name: str, own: SynapseService) -> Service:
+        return Service(name, own, _watchers(name, own, self._sessions, self._emit), self._around, self._emit)
+
+    def _begin(self, services: Mapping[str, Service]) -> None:
+        for service in services.values():
+            self._following[service] = self._tasks.create_task(service.follow(self._changed))
+
+    async def _answered(self, services: Mapping[str, Service], grace: float) -> bool:
+        """Whether the watchers of all of these have answered within `grace` seconds; says so when they have not."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                for service in services.values():
+                    await service.answered()
+        silent = sorted(name for name, service in services.items() if not service.heard)
+        if silent:
+            what = "what was saved, or the default servers, is served"
+            self._emit(Warn(f"no answer yet about {', '.join(silent)}: {what}"))
+        return not silent
+
+    def _changed(self, service: Service) -> None:
+        picture = self._picture
+        if picture is None or self._services.get(service.name) is not service:
+            return
+        if picture.services[service.name] is not service.settings:
+            picture = picture.with_service(service.name, service.settings)
+        self._put(picture.with_entry(service.name, service.entry()))
+
+    def _put(self, picture: Picture) -> None:
+        self._picture = picture
+        self._pictures.put(picture)
 
     def _settings(self) -> Mapping[str, SynapseService]:
         return MappingProxyType({name: service.settings for name, service in self._services.items()})
@@ -120,6 +171,21 @@ class World:
                 del self._listeners[bind]
             self._listeners |= dict.fromkeys(look.binds, name)
         return tuple(faults)
+
+
+def _outputs(settings: SynapseSettings) -> frozenset[str]:
+    return frozenset(name for name in OUTPUTS if getattr(settings, name) is not None)
+
+
+def _services(settings: SynapseSettings) -> Mapping[str, SynapseService]:
+    if settings.haproxy is not None:
+        return settings.services
+    idle = {"haproxy": ServiceHaproxy(disabled=True)}
+    return {name: own.model_copy(update=idle) for name, own in settings.services.items()}
+
+
+def _listeners(layout: Layout, services: Mapping[str, Service]) -> dict[str, str]:
+    return {bind: name for name, one in services.items() for bind in layout.look(name, one.settings).binds}
 
 
 def _watchers(name: str, own: SynapseService, sessions: Sessions, emit: Emit) -> Mapping[str, Watcher]:

@@ -1,21 +1,25 @@
-"""Servers that have left, in the wanted document."""
+"""The wanted document follows the picture; a server keeps its id over everything that forgets; servers that left."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 from dockstack.events import Event
 from dockstack.model import Catalog, Entry, Instance
-from dockstack.settings.synapse import HaproxySettings, SynapseService
+from dockstack.settings.synapse import HaproxySettings, SynapseService, SynapseSettings
 from dockstack.synapse.haproxy.document import Layout, Picture
 from dockstack.synapse.haproxy.drafts import Drafts
+from dockstack.synapse.haproxy.effects import loaded
+from dockstack.synapse.haproxy.model import Document, capabilities
 from dockstack.synapse.haproxy.past import Past
 from dockstack.synapse.names import Names
 from tests.waiting import eventually
 
 LAYOUT = Layout(HaproxySettings.model_validate({"global": [], "defaults": []}), (), "host")
+A, B = Instance("10.0.0.1", 80, "a", id=12), Instance("10.0.0.2", 80, "b", id=13)
 OWN = SynapseService.model_validate({"discovery": {"method": "base"}, "haproxy": {"backend_order": "asc"}})
 
 
@@ -88,3 +92,73 @@ async def test_a_server_that_left_keeps_the_address_of_its_hosts_name() -> None:
     assert "db" in names.addresses
     looking.cancel()
     await asyncio.wait((looking,))
+
+
+def picture(extra: str = "log global", /, **services: tuple[Instance, ...]) -> Picture:
+    top = {"config_file_path": "/x", "socket_file_path": "/y", "extra_sections": {"listen x": [extra]}}
+    plain: dict[str, Any] = {
+        "haproxy": {"global": [], "defaults": [], **top},
+        "services": {name: {"discovery": {"method": "base"}, "haproxy": {"listen": ["mode http"]}} for name in "st"},
+    }
+    settings = SynapseSettings.model_validate(plain)
+    assert settings.haproxy is not None
+    entries = {name: Entry(instances) for name, instances in services.items()}
+    return Picture(Layout(settings.haproxy, (), "h"), settings.services, Catalog(MappingProxyType(entries)))
+
+
+def made(known: Mapping[str, Mapping[str, int]] | None = None) -> tuple[Drafts, list[str]]:
+    told: list[str] = []
+
+    def emit(event: Event) -> None:
+        told.append(str(event))
+
+    return Drafts(Names(emit), known or {}, lambda *_: None, emit), told
+
+
+def ids(document: Document, service: str = "s") -> dict[str, int | None]:
+    return {one.name.partition("_")[0]: one.id for one in document.stanzas[service].backend.servers}
+
+
+def test_only_what_has_changed_is_drafted_again() -> None:
+    one, _ = made()
+    first = picture(s=(A,), t=(B,))
+    assert one.take(first) == {"s", "t"}
+    before = one.wanted.stanzas["t"]
+    assert one.take(first.with_entry("s", Entry((A, B)))) == {"s"}
+    assert one.wanted.stanzas["t"] is before
+    assert ids(one.wanted) == {"a": 12, "b": 13}
+
+
+def test_other_sections_around_the_services_are_a_change_of_no_service() -> None:
+    one, _ = made()
+    one.take(picture(s=(A,), t=(B,)))
+    assert one.take(picture(s=(A,), t=(B,))) == set()
+    assert one.take(picture("mode tcp", s=(A,), t=(B,))) == {""}
+    assert one.take(picture(s=(A,), t=(A,))) == {"", "t"}
+
+
+def test_a_server_keeps_the_id_that_it_has_in_the_file_or_in_the_process() -> None:
+    """Both killed a moment after a change: the snapshot has not heard of it, and the registry has another number."""
+    last, _ = made()
+    last.take(picture(s=(A,), t=(B,)))
+    served = last.wanted
+    moved = tuple(Instance(one.host, one.port, one.name, id=number) for one, number in ((A, 30), (B, 12)))
+    for recall in (True, False):
+        one, _ = made()
+        one.take(picture(s=moved, t=(B,)))
+        assert ids(one.wanted) == {"a": 30, "b": 12}
+        running = loaded(served, capabilities((2, 8)))
+        assert (one.recall(served) if recall else one.learn(running)) == {"s"}
+        assert ids(one.wanted)["a"] == 12
+        assert ids(one.wanted)["b"] not in (12, None)
+        assert (one.recall(served) if recall else one.learn(running)) == set()
+
+
+def test_an_id_that_was_saved_gives_way_to_the_one_that_was_served() -> None:
+    one, _ = made({"s": {"a_10.0.0.1:80": 5, "gone": 12}})
+    one.take(picture(s=(A,)))
+    assert ids(one.wanted) == {"a": 5}
+    served, _ = made()
+    served.take(picture(s=(A,)))
+    assert one.recall(served.wanted) == {"s"}
+    assert ids(one.wanted) == {"a": 12}

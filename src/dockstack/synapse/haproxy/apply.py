@@ -112,6 +112,7 @@ class Applier:
         """Applies each newest picture, for ever; touches nothing before the first."""
         async with asyncio.TaskGroup() as self._tasks:
             await pictures.after(0)
+            self._inspect_at = asyncio.get_running_loop().time() + _INSPECT
             self._tasks.create_task(self._listen(pictures))
             if self._policy.writes:
                 self._tasks.create_task(self._file.run())
@@ -331,7 +332,9 @@ class Applier:
             else:
                 await self._reloader.write(content)
         elif self._policy.reloads:
-            self._reloader.note({service: [Reason(service, "its servers change")] for service in touched})
+            self._reloader.note(
+                {service: [Reason(service or None, "the configuration changes")] for service in touched}
+            )
         elif self._policy.writes and not self.ready:
             await self._reloader.write(self._file.render(wanted).text)
         elif self._policy.writes and touched:

@@ -64,7 +64,10 @@ class Drafts:
         return tuple(problem for each in self._problems.values() for problem in each)
 
     def take(self, picture: Picture) -> frozenset[str]:
-        """Makes the document that of this picture; returns the services whose stanza is a new one, or is gone."""
+        """Makes the document that of this picture; returns the services whose stanza is a new one, or is gone.
+
+        "" is among them where the sections around the services have become others.
+        """
         if picture is self.picture:
             return frozenset()
         self.picture = picture
@@ -98,8 +101,9 @@ class Drafts:
             name: kept[name] if name in kept and name not in changed else empty
             for name, empty in new.empty.stanzas.items()
         }
+        around = (self.wanted.head, self.wanted.tail) != (new.empty.head, new.empty.tail)
         self.wanted = Document(new.empty.head, MappingProxyType(stanzas), new.empty.tail)
-        return changed
+        return changed | {""} if around and old is not None else changed
 
     def again(self, services: Iterable[str]) -> frozenset[str]:
         """Drafts these services again; returns those whose stanza is a new one."""

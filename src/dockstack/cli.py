@@ -16,6 +16,9 @@ from dockstack.errors import ConfigurationError, DockStackError, Problem
 
 if TYPE_CHECKING:
     from dockstack.configure import Given
+    from dockstack.settings.load import Loaded
+    from dockstack.settings.synapse import SynapseSettings
+    from dockstack.synapse.daemon import Options
 
 REFUSED = 2
 SOCKETS = {"nerve": ("nerve.sock",), "synapse": ("synapse.sock", "haproxy.sock", "haproxy-master.sock")}
@@ -154,34 +157,49 @@ def nerve(
     _live("nerve", run_dir, loaded.warnings, life)
 
 
+_ambassador = _options(
+    click.option("--bind", metavar="ADDRESS", help="Where the frontends listen; default 0.0.0.0, or as the file says."),
+    click.option("--stats", metavar="HOST:PORT|off", help="Read-only page; default with -s: 127.0.0.1:8080."),
+    click.option(
+        "--haproxy",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        metavar="FILE",
+        help="Which HAProxy; default: the one on the PATH if 2.6 or newer, else the wheel's.",
+    ),
+    click.option(
+        "--drain",
+        type=click.FloatRange(0, 3600),
+        default=0.5,
+        show_default=True,
+        metavar="SECONDS",
+        help="For open connections, at the end.",
+    ),
+    click.option(
+        "--startup-grace",
+        type=click.FloatRange(0, 600),
+        default=5.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="For the registry, at the start.",
+    ),
+    _run_dir,
+    _state_dir,
+)
+
+
 @main.command(context_settings=_HELP)
 @_configuration
-@click.option("--bind", metavar="ADDRESS", help="Where the frontends listen; default 0.0.0.0, or as the file says.")
-@click.option("--stats", metavar="HOST:PORT|off", help="Read-only page; default with -s: 127.0.0.1:8080.")
-@click.option(
-    "--haproxy",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Which HAProxy; default: the one on the PATH if 2.6 or newer, else the wheel's.",
-)
-@click.option(
-    "--drain",
-    type=click.FloatRange(0, 3600),
-    default=0.5,
-    show_default=True,
-    metavar="SECONDS",
-    help="For open connections, at the end.",
-)
-@click.option(
-    "--startup-grace",
-    type=click.FloatRange(0, 600),
-    default=5.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="For the registry, at the start.",
-)
-@_run_dir
-@_state_dir
+@_ambassador
+@click.pass_context
+def plan(context: click.Context, /, **options: Any) -> None:
+    """Prints what `synapse` would do now: HAProxy's file, and the difference to what runs. Changes nothing."""
+    context.invoke(synapse, **options, dry_run=True)
+
+
+@main.command(context_settings=_HELP)
+@_configuration
+@_ambassador
+@click.option("--dry-run", is_flag=True, help="Print what would be done, as `dockstack plan` does, and exit.")
 def synapse(
     *,
     bind: str | None,
@@ -191,6 +209,7 @@ def synapse(
     startup_grace: float,
     run_dir: Path | None,
     state_dir: Path | None,
+    dry_run: bool,
     **given: Any,
 ) -> None:
     """Follows registrations and drives a local HAProxy.
@@ -203,23 +222,27 @@ def synapse(
     run_dir, state_dir = _named(run_dir, state_dir)
     asked, ambassador = _given(given), configure.Ambassador(run_dir, bind, stats)
     loaded = configure.synapse(asked, ambassador, os.environ)
+    from dockstack.synapse.daemon import Options, run
+
+    def read_again() -> Any:
+        return configure.synapse(asked, ambassador, os.environ).settings
+
+    options = Options(
+        run_dir=run_dir,
+        state_dir=state_dir,
+        haproxy=haproxy,
+        drain=drain,
+        startup_grace=startup_grace,
+        reload=read_again,
+    )
+    if dry_run:
+        _preview(loaded, options)
+        return
     _directories("synapse", run_dir, state_dir)
 
     async def life() -> None:
         from dockstack.log import to_log
-        from dockstack.synapse.daemon import Options, run
 
-        def read_again() -> Any:
-            return configure.synapse(asked, ambassador, os.environ).settings
-
-        options = Options(
-            run_dir=run_dir,
-            state_dir=state_dir,
-            haproxy=haproxy,
-            drain=drain,
-            startup_grace=startup_grace,
-            reload=read_again,
-        )
         await run(loaded.settings, options, to_log)
 
     _live("synapse", run_dir, loaded.warnings, life)
@@ -288,6 +311,21 @@ def _approve(warnings: tuple[Problem, ...], services: int) -> None:
     for warning in warnings:
         click.echo(f"dockstack: warning: {warning}", err=True)
     click.echo(f"the configuration is valid: {services} service{'' if services == 1 else 's'}")
+
+
+def _preview(loaded: Loaded[SynapseSettings], options: Options) -> None:
+    import asyncio
+
+    from dockstack.events import WARNING, Event
+    from dockstack.synapse.preview import lines, preview
+
+    def emit(event: Event) -> None:
+        if event.level >= WARNING:
+            click.echo(f"dockstack: warning: {event}", err=True)
+
+    for warning in loaded.warnings:
+        click.echo(f"dockstack: warning: {warning}", err=True)
+    click.echo("\n".join(lines(asyncio.run(preview(loaded.settings, options, emit)))))
 
 
 def _named(run_dir: Path | None, state_dir: Path | None) -> tuple[Path, Path]:

@@ -154,7 +154,7 @@ async def _live(settings: SynapseSettings, options: Options, emit: Emit) -> None
 
         parts: list[Part] = []
         if top is not None:
-            state = _state_file(top, emit)
+            state = state_of(top, emit)
             ids = {name: one.ids for name, one in saved.items()}
             if state is not None:
                 world.stand_in(state.past.newest())
@@ -210,7 +210,8 @@ def _haproxy(applier: Applier, names: Names, state: StateFile | None) -> Part:
     return Part(applier, (names.run(applier.resolved), state.run(applier.aged)), (state.flush,), figures)
 
 
-def _state_file(top: HaproxySettings, emit: Emit) -> StateFile | None:
+def state_of(top: HaproxySettings, emit: Emit) -> StateFile | None:
+    """SmartStack's state file as it is now; None: it is not kept. Blocks."""
     if top.state_file_path is None:
         return None
     state = StateFile(Path(top.state_file_path), top.state_file_ttl, emit)

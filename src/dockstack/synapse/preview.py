@@ -1,0 +1,184 @@
+"""What synapse would do now: the file, and the difference to the HAProxy that runs. It changes nothing there.
+
+The registry is read as at a start, whereby a path that does not exist is made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from dockstack.errors import ConfigurationError, HaproxyUnavailable, Problem
+from dockstack.events import Emit, Warn
+from dockstack.registry.pool import Pool
+from dockstack.runtime.latest import Latest
+from dockstack.runtime.scope import servants
+from dockstack.settings.synapse import HaproxySettings, SynapseSettings
+from dockstack.synapse import snapshot
+from dockstack.synapse.daemon import Options, config_file, is_managed, layout_of, saved_of, sockets_of, state_of
+from dockstack.synapse.haproxy import text
+from dockstack.synapse.haproxy.commands import commands, told
+from dockstack.synapse.haproxy.document import Picture, static_names
+from dockstack.synapse.haproxy.drafts import Drafts
+from dockstack.synapse.haproxy.link import Link, await_link, from_file, open_link
+from dockstack.synapse.haproxy.model import Capabilities, Document, Plan
+from dockstack.synapse.haproxy.past import merged
+from dockstack.synapse.haproxy.plan import plan
+from dockstack.synapse.haproxy.render import render
+from dockstack.synapse.names import LIMIT, Names, is_name
+from dockstack.synapse.world import World
+
+_ANSWER = 3.0
+"""Seconds for a HAProxy to answer, or, in the middle of a reload, for its new worker to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One HAProxy: who answers on which socket, and what is to be done: a line for each step, and for each reason for
+    a reload. `steps` is None where nobody answers, and `who` then says why.
+    """
+
+    who: str
+    steps: tuple[str, ...] | None
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """The file that would be written, whether HAProxy is ours to start, and what is to be done with each that runs.
+
+    `on_disk` is whether the file holds this already.
+    """
+
+    file: Path
+    text: str
+    on_disk: bool
+    managed: bool
+    differences: tuple[Difference, ...]
+
+
+def lines(preview: Preview) -> Iterator[str]:
+    """The preview as the lines of a file that HAProxy could load: what is to be done stands in comments at its end."""
+    yield from preview.text.splitlines()
+    yield ""
+    state = "this is its content now" if preview.on_disk else "its content is another one now"
+    yield f"# {preview.file}: {state}"
+    if not preview.differences:
+        yield "# no socket is used: what runs is not known"
+    for one in preview.differences:
+        yield f"# {one.who}"
+        if one.steps is None:
+            yield "#   HAProxy would be started with this file" if preview.managed else "#   nothing can be done"
+        elif not one.steps and not one.reasons:
+            yield "#   nothing is to be done"
+        else:
+            yield from (f"#   {step}" for step in one.steps)
+            yield from (f"#   a reload: {reason}" for reason in one.reasons)
+
+
+async def preview(settings: SynapseSettings, options: Options, emit: Emit) -> Preview:
+    """Reads registry, saved state, file and HAProxy once.
+
+    Raises ConfigurationError when the settings cannot be carried out.
+    """
+    top = settings.haproxy
+    if top is None:
+        raise ConfigurationError(Problem("haproxy", "the section is missing: there is no HAProxy to plan for"))
+    layout = layout_of(top, options)
+    for warning in layout.frame(settings.services).warnings:
+        emit(Warn(warning))
+    saved = saved_of(options.state_dir / snapshot.FILE, snapshot.fingerprints(settings), emit)
+    state = state_of(top, emit)
+    ids = {name: one.ids for name, one in saved.items()}
+    if state is not None:
+        ids = {name: merged(ids.get(name, {}), state.past.ids(name)) for name in settings.services}
+    names, pictures = Names(emit), Latest[Picture]()
+    drafts = Drafts(names, ids, lambda *_: None, emit, state)
+    async with Pool(emit) as pool, servants() as tasks:
+        world = World(layout, settings, pool, emit)
+        world.restore(saved)
+        if state is not None:
+            world.stand_in(state.past.newest())
+        tasks.create_task(world.follow(pictures, options.startup_grace))
+        _, picture = await pictures.after(0)
+        drafts.take(picture)
+        await _resolve(names, picture, drafts, tasks)
+    return await _compared(top, options, drafts)
+
+
+async def _resolve(names: Names, picture: Picture, drafts: Drafts, tasks: asyncio.TaskGroup) -> None:
+    """Has every host that is a name looked up once."""
+    hosts = frozenset(
+        one.host for entry in picture.catalog.entries.values() for one in entry.instances if is_name(one.host)
+    )
+    if not hosts:
+        return
+    news = asyncio.Event()
+    tasks.create_task(names.run(lambda _: news.set()))
+    with suppress(TimeoutError):
+        async with asyncio.timeout(2 * LIMIT):
+            while any(map(names.pending, hosts)):
+                await news.wait()
+                news.clear()
+    drafts.resolved(hosts)
+
+
+async def _compared(top: HaproxySettings, options: Options, drafts: Drafts) -> Preview:
+    file, sockets = config_file(top, options), sockets_of(top, options)
+    content = await asyncio.to_thread(_read, file)
+    document = _document(content)
+    links = [await _link(path, document) for path in sockets]
+    for link in links:
+        if isinstance(link, Link):
+            drafts.learn(link.running)
+    if document is not None and is_managed(top) and not any(isinstance(link, Link) for link in links):
+        drafts.recall(document)
+    found = tuple(_difference(link, drafts.wanted) for link in links)
+    new = render(drafts.wanted, marked=bool(sockets)).text
+    return Preview(file, new, new == content, is_managed(top), found)
+
+
+def _difference(link: Link | HaproxyUnavailable, wanted: Document) -> Difference:
+    if isinstance(link, HaproxyUnavailable):
+        return Difference(str(link), None)
+    link.close()
+    version = ".".join(map(str, link.identity.version))
+    who = f"{link.path}: HAProxy {version} answers, worker {link.identity.pid}"
+    return _planned(who, plan(link.running, wanted), link.running.capabilities)
+
+
+def _planned(who: str, what: Plan, capabilities: Capabilities) -> Difference:
+    steps = []
+    for step in what.steps:
+        sent = "; ".join(one.line for one in commands(step, capabilities))
+        steps.append(f"{told(step)} ({sent})")
+    return Difference(who, tuple(steps), tuple(map(str, what.reload_reasons)))
+
+
+async def _link(path: Path, document: Document | None) -> Link | HaproxyUnavailable:
+    believe, static = from_file(document), static_names(document)
+    try:
+        link = await open_link(path, believe, static, _ANSWER)
+        if not link.identity.stopping:
+            return link
+        link.close()
+        return await await_link(path, believe, static, _ANSWER)
+    except HaproxyUnavailable as error:
+        return error
+
+
+def _read(file: Path) -> str | None:
+    try:
+        return file.read_text()
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _document(content: str | None) -> Document | None:
+    try:
+        return None if content is None else text.parse(content)
+    except ValueError:
+        return None

@@ -1,0 +1,149 @@
+"""What would be done: told in full, done by nobody, and what a start then does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dockstack.synapse.preview import Difference, Preview, lines
+from tests.real.scene import Scene, scene
+from tests.servers.haproxy import HaproxyBinary
+
+FILE = Path("/run/x/haproxy.cfg")
+
+
+def told(*differences: Difference, managed: bool = True, on_disk: bool = False) -> list[str]:
+    return list(lines(Preview(FILE, "global\n", on_disk, managed, differences)))
+
+
+def test_the_file_comes_first_and_the_rest_is_comments() -> None:
+    found = told(Difference("s: HAProxy 2.8 answers", ("a joins (add server b/a)",), ("service x: it is new",)))
+    assert found == [
+        "global",
+        "",
+        "# /run/x/haproxy.cfg: its content is another one now",
+        "# s: HAProxy 2.8 answers",
+        "#   a joins (add server b/a)",
+        "#   a reload: service x: it is new",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("difference", "managed", "last"),
+    [
+        (Difference("who", ()), True, "#   nothing is to be done"),
+        (Difference("why", None), True, "#   HAProxy would be started with this file"),
+        (Difference("why", None), False, "#   nothing can be done"),
+    ],
+)
+def test_what_is_not_to_be_done_is_said(difference: Difference, managed: bool, last: str) -> None:
+    assert told(difference, managed=managed)[-1] == last
+
+
+def test_without_a_socket_nothing_is_known_but_the_file() -> None:
+    assert told(on_disk=True)[-2:] == [
+        "# /run/x/haproxy.cfg: this is its content now",
+        "# no socket is used: what runs is not known",
+    ]
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A directory whose path is short enough for HAProxy's sockets."""
+    directory = Path(tempfile.mkdtemp(prefix="dsp-"))
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def planned(place: Scene, *command: str) -> str:
+    """What `dockstack plan`, or the given command, prints."""
+    where = ("--run-dir", str(place.run_dir), "--state-dir", str(place.directory / "state"))
+    what = (*(command or ("plan",)), "-c", str(place.directory / "synapse.json"), *where)
+    done = subprocess.run(
+        [sys.executable, "-m", "dockstack", *what], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def contents(directory: Path) -> dict[str, tuple[int, bytes]]:
+    """Time and bytes of each file that synapse and HAProxy own."""
+    found = [one for part in ("run", "state") for one in (directory / part).glob("*") if one.is_file()]
+    return {str(one): (one.stat().st_mtime_ns, one.read_bytes()) for one in found}
+
+
+def comments(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith("#   ")]
+
+
+def refusal(haproxy: HaproxyBinary, file: Path) -> str:
+    """What HAProxy has against a file."""
+    done = subprocess.run([haproxy.path, "-c", "-f", file], capture_output=True, text=True, timeout=30, check=False)
+    return done.stderr if done.returncode else ""
+
+
+def server(place: Scene, service: str, name: str) -> str:
+    return f"{name}_127.0.0.1:{place.origins.ports[f'{service}-{name}']}"
+
+
+async def test_a_plan_says_what_a_start_then_does(haproxy: HaproxyBinary, short_path: Path) -> None:
+    async with scene(short_path, haproxy.path, random.Random(7)) as place:
+        before = await asyncio.to_thread(planned, place)
+        assert not place.run_dir.exists()
+        assert not (place.directory / "state").exists()
+        assert comments(before) == ["#   HAProxy would be started with this file"]
+        place.start()
+        await place.agreement(20)
+        assert before.startswith((place.run_dir / "haproxy.cfg").read_text())
+        assert comments(await asyncio.to_thread(planned, place)) == ["#   nothing is to be done"]
+
+        place.kill_synapse()
+        await place.announce("web", "q")
+        await place.withdraw("db", "a")
+        await place.announce("web", "b", weight=9)
+        place.configure(extra_sections={"backend other": ["mode http"]})
+        kept, state = contents(place.directory), await place.views()
+        for command in (("plan",), ("synapse", "--dry-run", "--haproxy", str(haproxy.path))):
+            after = await asyncio.to_thread(planned, place, *command)
+            *steps, reason = comments(after)
+            assert {line.split(" (")[0] for line in steps} == {
+                f"#   {server(place, 'web', 'q')} joins",
+                f"#   {server(place, 'web', 'b')} has another weight",
+                f"#   {server(place, 'db', 'a')} drains",
+            }
+            assert reason == "#   a reload: `backend other` changes"
+            assert f"(add server web/{server(place, 'web', 'q')} " in after
+        assert contents(place.directory) == kept
+        assert (await place.views()).running == state.running
+        loadable = place.directory / "planned.cfg"
+        loadable.write_text(after)
+        assert await asyncio.to_thread(refusal, haproxy, loadable) == ""
+
+        place.start()
+        await place.agreement(20)
+        assert comments(await asyncio.to_thread(planned, place)) == ["#   nothing is to be done"]
+        assert after.startswith((place.run_dir / "haproxy.cfg").read_text())
+
+
+def test_settings_that_cannot_be_carried_out_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "s.json").write_text(json.dumps({"services": {}}))
+    done = subprocess.run(
+        [sys.executable, "-m", "dockstack", "plan", "-c", "s.json", "--run-dir", "r", "--state-dir", "s"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "s.json:1: there is no output" in done.stderr
+    assert [one.name for one in tmp_path.iterdir()] == ["s.json"]

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from dockstack.demo.load import CLIENTS, Load
+from dockstack.errors import HaproxyUnavailable
 from tests.real.scene import SERVICES, Scene, Views, changes, scene
 from tests.servers.haproxy import HaproxyBinary
 from tests.synapse.haproxy.applying import Session
@@ -92,6 +93,15 @@ def keeps_ids(before: Views, after: Views, stayed: dict[str, set[str]]) -> bool:
     )
 
 
+async def stays(place: Scene, where: str) -> None:
+    """Nothing has happened since all was well."""
+    try:
+        views = await place.views()
+    except HaproxyUnavailable as error:
+        raise AssertionError(f"{where}: it did not stay so: {error}\n{place.log}") from error
+    assert views.agree, f"{where}: it did not stay so\n{views}\n{place.log}"
+
+
 def announced(place: Scene) -> dict[str, dict[str, str]]:
     """By service and instance name, the node that tells of it: another node is another life."""
     return {
@@ -112,7 +122,7 @@ async def test_a_kill_at_any_moment_heals(
             for number in range(ROUNDS):
                 kind = KINDS[number] if number < len(KINDS) else rng.choice(KINDS)
                 where = f"seed {SEED}, {haproxy}, round {number}, {kind}"
-                assert (await place.views()).agree, f"{where}: it did not stay so\n{await place.views()}\n{place.log}"
+                await stays(place, where)
                 session = await Session.open(place.ports["db"], place.address)
                 assert (await session.ask()).startswith("db-")
                 failed, nodes = len(load.failures), announced(place)

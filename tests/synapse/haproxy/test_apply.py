@@ -277,6 +277,23 @@ async def test_changes_during_reloads_are_not_lost(stand: Stand, backs: Origins)
         link.close()
 
 
+async def test_a_reload_that_is_needed_no_more_is_not_made(stand: Stand, backs: Origins) -> None:
+    begun = stand.directory / "check-begun"
+    services = {"web": stand.service("web"), "fixed": stand.service("fixed", ("mode http", "balance static-rr"))}
+    settings = stand.settings(services, do_checks=True, check_command=f"touch {begun}; sleep 0.4")
+    async with applying(stand, settings) as running:
+        await running.apply(web=await backs.start("a"), fixed=await backs.start("a"))
+        begun.unlink()
+        running.put(fixed=await backs.start("a", "b"))
+        await running.until(begun.exists, "the check has begun")
+        (master,) = stand.masters()
+        os.kill(master, signal.SIGKILL)  # the next one is started with all that is wanted
+        await running.applied()
+        assert await answers(stand.ports["fixed"]) == {"a", "b"}
+        await running.apply(web=await backs.start("a", "c"))
+        assert running.applier.reloads == 0
+
+
 async def test_reloads_lose_no_new_connection(stand: Stand, backs: Origins) -> None:
     services = {"web": stand.service("web"), "fixed": stand.service("fixed", ("mode http", "balance static-rr"))}
     async with applying(stand, stand.settings(services, restart_interval=0.0)) as running:

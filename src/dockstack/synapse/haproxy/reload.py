@@ -127,7 +127,9 @@ class Reloader:
         if self._checking is not None:
             if self._checking.done():
                 task, self._checking = self._checking, None
-                await self._decide(task.result(), tasks)
+                candidate = task.result()
+                if self._pending.reasons:  # HAProxy may have been started anew with all that is wanted meanwhile
+                    await self._decide(candidate, tasks)
         elif self._policy.reloads and due is not None and due <= now:
             document = self._parts.drafts.wanted
             rendered = self._file.render(document)

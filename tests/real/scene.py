@@ -26,6 +26,7 @@ from dockstack.settings.synapse import SynapseSettings
 from dockstack.synapse.haproxy import process
 from dockstack.synapse.haproxy.document import Layout, draft
 from dockstack.synapse.haproxy.model import Admin, Backend
+from dockstack.synapse.haproxy.render import mark
 from dockstack.synapse.haproxy.runtime import connect
 from dockstack.synapse.haproxy.server import is_disabled, weight
 from dockstack.synapse.haproxy.text import parse
@@ -65,16 +66,20 @@ Servers = Mapping[str, Seen]
 
 @dataclass(frozen=True)
 class Views:
-    """The servers in service of every backend, as each of three knows them."""
+    """The servers in service of every backend, as each of three knows them, and the marks of the structure that is
+    loaded and that is written; `marked`: the section that the settings want is in the file.
+    """
 
     running: Mapping[str, Servers]
     written: Mapping[str, Servers]
     wanted: Mapping[str, Servers]
+    marks: tuple[str | None, str]
+    marked: bool
 
     @property
     def agree(self) -> bool:
-        """Whether the running HAProxy, the file and what is selected have the same servers."""
-        return all(map(_agree, self._threes().values()))
+        """Whether the running HAProxy, the file and what is selected have the same servers and structure."""
+        return all(map(_agree, self._threes().values())) and self.marks[0] == self.marks[1] and self.marked
 
     def _threes(self) -> Mapping[str, tuple[Seen | None, ...]]:
         found = {}
@@ -86,7 +91,8 @@ class Views:
 
     def __str__(self) -> str:
         rows = (f"{' ' if _agree(three) else '!'} {name}: {three}" for name, three in self._threes().items())
-        return "  running | written | wanted\n" + "\n".join(rows)
+        head = f"  marks {self.marks}, marked: {self.marked}; running | written | wanted"
+        return "\n".join((head, *rows))
 
 
 def _agree(three: tuple[Seen | None, ...]) -> bool:
@@ -107,6 +113,7 @@ class Scene:
     settings: SynapseSettings
     leases: dict[tuple[str, str], Lease] = field(default_factory=dict)
     synapse: Daemon | None = None
+    mark: str | None = None
 
     @property
     def run_dir(self) -> Path:
@@ -150,6 +157,13 @@ class Scene:
         document["haproxy"] |= top
         (self.directory / "synapse.json").write_text(json.dumps(document))
 
+    def remark(self, mark: str) -> None:
+        """Has the settings want a section of that name, and tells synapse, if it runs, to read them again."""
+        self.mark = f"backend {mark}"
+        self.configure(extra_sections={self.mark: ["mode http"]})
+        if self.synapse is not None:
+            self.synapse.process.send_signal(signal.SIGHUP)
+
     def start(self) -> None:
         """Starts synapse; returns at once."""
         where = ("--run-dir", str(self.run_dir), "--state-dir", str(self.directory / "state"))
@@ -190,7 +204,9 @@ class Scene:
         wanted = {service: await self._wanted(service) for service in SERVICES}
         written = parse((self.run_dir / "haproxy.cfg").read_text())
         file = {name: _of_file(stanza.backend) for name, stanza in written.stanzas.items()}
-        return Views(await self._running(), {name: one for name, one in file.items() if one}, wanted)
+        running, loaded = await self._running()
+        marked = self.mark is None or any(one.title == self.mark for one in written.head)
+        return Views(running, {name: one for name, one in file.items() if one}, wanted, (loaded, mark(written)), marked)
 
     async def _wanted(self, service: str) -> Servers:
         assert self.settings.haproxy is not None
@@ -200,7 +216,7 @@ class Scene:
         backend = draft(frame, service, entry, {}, {}).stanza.backend
         return {one.name: Seen(one.address, weight(one, ""), None, one.options) for one in backend.servers}
 
-    async def _running(self) -> Mapping[str, Servers]:
+    async def _running(self) -> tuple[Mapping[str, Servers], str | None]:
         runtime = await connect(self.run_dir / "haproxy.sock", 2)
         try:
             identity = await runtime.identity(2)
@@ -209,7 +225,7 @@ class Scene:
             states = await runtime.servers(2)
         finally:
             runtime.close()
-        return {
+        found = {
             backend: {
                 name: Seen(one.address or Address("-", 0), one.weight, one.id)
                 for name, one in servers.items()
@@ -217,6 +233,7 @@ class Scene:
             }
             for backend, servers in states.items()
         }
+        return found, identity.mark
 
     async def agreement(self, limit: float) -> Views:
         """The views as soon as synapse is ready and they agree; AssertionError after `limit` seconds."""

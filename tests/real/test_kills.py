@@ -44,7 +44,10 @@ def short_path() -> Iterator[Path]:
 
 
 async def change(place: Scene, rng: random.Random) -> str:
-    """One random change in the registry; returns what it was."""
+    """One random change in the registry, or of the settings; returns what it was."""
+    if rng.random() < 0.1:
+        place.remark(name := f"mark-{rng.randrange(1 << 32):08x}")
+        return name
     told = []
     for what, service, name in changes(place, rng):
         if what == "withdraw":

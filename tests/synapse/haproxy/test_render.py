@@ -98,6 +98,7 @@ def test_the_mark_is_that_of_everything_but_the_servers() -> None:
         document(stanza("one", [A, B], port=1), two, tail=SHARED),
         document(one, stanza("two", [A], ("server own 10.0.0.8:1",)), tail=SHARED),
     ]
+    assert [render(each, render(whole())).mark for each in (*same, *other)] == [mark(each) for each in (*same, *other)]
     assert {mark(each) for each in same} == {base}
     assert base not in {mark(each) for each in other}
     assert len({mark(each) for each in other}) == len(other)

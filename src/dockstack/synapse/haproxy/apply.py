@@ -254,7 +254,9 @@ class Applier:
             return True
         candidate = await self._reloader.check(self._drafts.wanted)
         if candidate.checked.accepted:
-            return await self._reloader.write(self._file.render(candidate.document).text)
+            content = self._file.render(candidate.document).text
+            self._parsed = (content, candidate.document)
+            return await self._reloader.write(content)
         self._reloader.refuse(candidate)
         return await self._file.read() is not None and (await self._engine.check(self._file.path)).accepted
 

@@ -44,7 +44,7 @@ class Rendered:
     def text(self) -> str:
         """The whole file; ends with a newline."""
         mark = f"\t{MARK_LINE} {self.mark}\n" if self.marked else ""
-        return "".join((self.top[0], mark, self.top[1], *(page.text for page in self.pages.values()), self.bottom))
+        return "".join([self.top[0], mark, self.top[1], *[page.text for page in self.pages.values()], self.bottom])
 
 
 def render(document: Document, before: Rendered | None = None, marked: bool = True) -> Rendered:
@@ -53,23 +53,33 @@ def render(document: Document, before: Rendered | None = None, marked: bool = Tr
     `marked`: `global` gets a line that the running process can be asked for, to tell which structure it has loaded.
     """
     old = {} if before is None else before.pages
-    pages = {}
+    pages: dict[str, Page] = {}
+    restructured = old.keys() != document.stanzas.keys()
     for service, stanza in document.stanzas.items():
         page = old.get(service)
-        pages[service] = page if page is not None and page.stanza is stanza else _page(stanza)
+        if page is None or page.stanza is not stanza:
+            last, page = page, _page(stanza)
+            restructured = restructured or last is None or last.digest != page.digest
+        pages[service] = page
     kept = before is not None and before.document.head is document.head
     top = before.top if before is not None and kept else _top(document.head)
     bottom = f"\n{SHARED_LINE}\n" + "\n".join(map(_section, document.tail)) if document.tail else ""
-    digest = hashlib.sha256("\0".join((*top, bottom)).encode())
-    for service in sorted(pages):
-        digest.update(pages[service].digest)
+    same = before is not None and not restructured and (top, bottom) == (before.top, before.bottom)
+    name = before.mark if before is not None and same else _mark(top, pages, bottom)
     has_global = any(one.title == "global" for one in document.head)
-    return Rendered(document, top, MappingProxyType(pages), bottom, digest.hexdigest()[:16], marked and has_global)
+    return Rendered(document, top, MappingProxyType(pages), bottom, name, marked and has_global)
 
 
 def mark(document: Document) -> str:
     """The mark of a document's structure: equal where only server lines differ."""
     return render(document).mark
+
+
+def _mark(top: tuple[str, str], pages: Mapping[str, Page], bottom: str) -> str:
+    digest = hashlib.sha256("\0".join((*top, bottom)).encode())
+    for service in sorted(pages):
+        digest.update(pages[service].digest)
+    return digest.hexdigest()[:16]
 
 
 def _top(head: tuple[Section, ...]) -> tuple[str, str]:

@@ -18,8 +18,8 @@ compile() {
     echo "$out: $(grep -c '^[a-z0-9].*==' "$out") packages"
 }
 # The larger set decides the versions; the smaller ones follow it, so that one .venv can hold all.
-compile requirements-dev.lock --extra haproxy --group dev --group build "$@"
-compile requirements.lock --extra haproxy --constraints requirements-dev.lock
+compile requirements-dev.lock --all-extras --group dev --group build "$@"
+compile requirements.lock --extra haproxy --extra rabbitmq --extra redis --extra postgresql --extra dns --constraints requirements-dev.lock
 # The build group alone: what the package needs to be linked or built, and nothing that it runs on.
 "$tools/bin/uv" pip compile --group pyproject.toml:build --quiet --universal --python-version 3.11 --generate-hashes \
     --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \

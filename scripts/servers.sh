@@ -13,6 +13,10 @@ needed() {
     # The -core packages hold the programs without the service.
     { command -v mariadbd && command -v mariadb-install-db; } >/dev/null || echo mariadb-server-core
     command -v mariadb >/dev/null || echo mariadb-client-core
+    command -v etcd >/dev/null || echo etcd-server
+    command -v redis-server >/dev/null || echo redis-server
+    command -v rabbitmq-server >/dev/null || echo rabbitmq-server
+    ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || echo postgresql
 }
 
 packages=$(needed | tr '\n' ' ')
@@ -31,6 +35,7 @@ The tests want these programs. Missing here, by Debian's package names: $package
     ZooKeeper 3.6 or newer: ZOOKEEPER_CLASSPATH='/where/it/is/lib/*'
     HAProxy 2.6 or newer (haproxy on PATH)
     MariaDB 10.6 or newer: mariadbd, mariadb-install-db and the client mariadb on PATH
+    etcd 3.4 or newer, redis-server 6 or newer, rabbitmq-server 3.8 or newer, PostgreSQL 13 or newer (Debian's paths)
 TEXT
 if [ "${CI:-}" = true ]; then
     echo "ERROR: CI=true, and a missing server is a failure there (apt-install.sh ended with status $status)" >&2

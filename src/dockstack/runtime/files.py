@@ -9,8 +9,9 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Makes the file hold `data` in one step: a temporary file beside it, fsync, rename, fsync of the directory.
+    """Makes the file hold `data` in one step: a temporary file beside it, fsync, rename.
 
+    After a power failure it may be the one that was there before, but never a part of one.
     A file that is a bind mount of its own cannot be renamed over (EBUSY, or EXDEV): it is then written in place.
     Raises OSError.
     """
@@ -34,8 +35,3 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
                 os.fsync(target.fileno())
     finally:
         temporary.unlink(missing_ok=True)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from dockstack.errors import ConfigurationError
-from dockstack.model import Catalog, Entry, Instance
+from dockstack.model import Catalog, Entry, Instance, patched
 from dockstack.settings.synapse import HaproxySettings, SynapseService
 from dockstack.synapse.haproxy import sections
 from dockstack.synapse.haproxy.meaning import defaults_of
@@ -118,7 +118,7 @@ class Picture:
 
     def with_service(self, name: str, own: SynapseService) -> Picture:
         """The picture in which a service has these settings."""
-        return replace(self, services=MappingProxyType({**self.services, name: own}))
+        return replace(self, services=patched(self.services, {name: own}))
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,15 +169,22 @@ async def test_a_tcp_session_outlives_the_departure_of_its_server(stand: Stand, 
         assert running.applier.reloads == 0
 
 
-async def test_draining_has_a_limit(stand: Stand, backs: Origins) -> None:
-    options = replace(stand.options, removal=0.5)
+@pytest.mark.parametrize("limit", [0.0, 0.5])
+async def test_sessions_of_a_server_that_left_are_cut_at_the_limit(stand: Stand, backs: Origins, limit: float) -> None:
+    options = replace(stand.options, removal=limit)
     async with applying(stand, stand.settings({"db": stand.service("db", TCP)}), options=options) as running:
         await running.apply(db=await backs.start("a", "b"))
         sessions = [await Session.open(stand.ports["db"]) for _ in range(2)]
         assert {await session.ask() for session in sessions} == {"a", "b"}
         await running.apply(db=await backs.start("b"))
-        await until(lambda: servers(stand, "db"), lambda one: one["a"][0] is Admin.MAINT)
-        assert {await session.ask() for session in sessions} == {"a", "b"}  # maintenance does not cut
+        ended = [asyncio.create_task(session.ended()) for session in sessions]
+        await eventually(lambda: any(task.done() for task in ended), "the session of the server that left is cut")
+        assert [task.done() for task in ended].count(True) == 1
+        assert (await servers(stand, "db")).get("a", (Admin.MAINT,))[0] is Admin.MAINT
+        assert await answers(stand.ports["db"]) == {"b"}
+        assert running.applier.reloads == 0
+        for task in ended:
+            task.cancel()
         for session in sessions:
             session.close()
 

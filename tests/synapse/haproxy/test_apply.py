@@ -364,6 +364,27 @@ async def test_a_refused_structure_leaves_the_old_one_and_its_servers_are_kept_u
         assert running.applier.reloads == 0
 
 
+async def test_a_candidate_that_cannot_be_written_is_no_refusal_of_haproxy(stand: Stand, backs: Origins) -> None:
+    services = {"web": stand.service("web")}
+    candidate = stand.directory / "candidate"
+    async with applying(
+        stand, stand.settings(services, candidate_config_file_path=str(candidate)), leave=True
+    ) as running:
+        await running.apply(web=await backs.start("a"))
+    candidate.mkdir()  # whoever runs the tests, root included, cannot replace a directory by a file
+    (candidate / "full").touch()
+    more = {**services, "db": stand.service("db", TCP)}
+    async with applying(stand, stand.settings(more, candidate_config_file_path=str(candidate))) as running:
+        running.put(web=await backs.start("a"), db=await backs.start("b"))
+        await running.until(lambda: bool(stand.told.of(CandidateRefused)), "told")
+        (told,) = map(str, stand.told.of(CandidateRefused))
+        assert told.startswith("the disk refuses")
+        assert f"{candidate} cannot be written: Is a directory" in told
+        (candidate / "full").unlink()
+        candidate.rmdir()
+        await serves(running, "db", {"b"})
+
+
 async def test_a_reload_that_is_refused_leaves_the_old_file_and_worker(stand: Stand, backs: Origins) -> None:
     """The check cannot see that an address is taken; the new worker does."""
     services = {"web": stand.service("web")}

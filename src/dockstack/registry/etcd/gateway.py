@@ -70,6 +70,7 @@ class Gateway:
         self._token: str | None = None
         self._line = self._open(random.randrange(len(self._hosts)))
         self._left: list[_Line] = []
+        self._readers: set[asyncio.Timeout] = set()
         self._news = asyncio.Event()
         self._since = time.monotonic()
         self._reason = "nothing was asked yet"
@@ -161,7 +162,7 @@ class Gateway:
                     raise _refusal(reply.status, await reply.read())
                 self._works(line)
                 buffer = b""
-                async for chunk in reply.content.iter_any():
+                while chunk := await self._chunk(line, reply):
                     *whole, buffer = (buffer + chunk).split(b"\n")
                     for text in whole:
                         yield self._message(text)
@@ -175,6 +176,17 @@ class Gateway:
                 self._leave(line, str(error))
             raise
         raise RegistryUnavailable(f"etcd {self._hosts[line.at]} has ended the watch")
+
+    async def _chunk(self, line: _Line, reply: aiohttp.ClientResponse) -> bytes:
+        """What comes next, until the member is left: the end of its connections would not end the reading."""
+        async with asyncio.timeout(None) as limit:
+            self._readers.add(limit)
+            try:
+                if line is not self._line:
+                    raise TimeoutError
+                return await reply.content.readany()
+            finally:
+                self._readers.discard(limit)
 
     def _message(self, text: bytes) -> Fields:
         fields = json.loads(text)
@@ -246,6 +258,9 @@ class Gateway:
         self._left.append(line)
         self._line = self._open((line.at + 1) % len(self._hosts))
         self._news.set()
+        now = asyncio.get_running_loop().time()
+        for reader in self._readers:
+            reader.reschedule(now)
         self._failures += 1
         self._reason = reason
         if self._up:

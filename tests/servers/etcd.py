@@ -6,6 +6,7 @@ import base64
 import json
 import shutil
 import signal
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -67,11 +68,15 @@ class EtcdServer:
         return f"etcd://{self.hosts}/{path.lstrip('/')}".rstrip("/")
 
     def ask(self, method: str, body: Mapping[str, Any], token: str = "", limit: float = 10.0) -> dict[str, Any]:
-        """The answer to `/v3/METHOD` without TLS; raises OSError."""
-        request = urllib.request.Request(f"http://{self.hosts}/v3/{method}", json.dumps(body).encode())
+        """The answer to `/v3/METHOD`; raises OSError."""
+        scheme, context = "http", None
+        if self._secure:
+            scheme, context = "https", ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        request = urllib.request.Request(f"{scheme}://{self.hosts}/v3/{method}", json.dumps(body).encode())
         if token:
             request.add_header("Authorization", token)
-        with urllib.request.urlopen(request, timeout=limit) as answer:
+        with urllib.request.urlopen(request, timeout=limit, context=context) as answer:
             found: dict[str, Any] = json.load(answer)
         return found
 
@@ -117,8 +122,6 @@ class EtcdServer:
 
     def serves(self) -> bool:
         """Whether it answers, which needs a leader."""
-        if self._secure:
-            return b"serving" in (self.program.log.read_bytes() if self.program.log.exists() else b"")
         try:
             return "header" in self.ask("kv/range", {"key": text("/")}, limit=1.0)
         except urllib.error.HTTPError as error:

@@ -245,12 +245,12 @@ def test_unknown_keys_can_be_warnings() -> None:
         ("{discovery: {}}", "s:1: services.a.discovery: has no method, which says what it is"),
         (
             "{discovery: {method: zk}}",
-            's:1: services.a.discovery: unknown method "zk"; known: base, zookeeper, zookeeper_poll, file, multi',
+            's:1: services.a.discovery: unknown method "zk"; known: base, zookeeper, zookeeper_poll, etcd, file, multi',
         ),
         (
             "{discovery: {method: dns}}",
             "s:1: services.a.discovery: method dns is not there in this version of DockStack; "
-            "there are: base, zookeeper, zookeeper_poll, file, multi",
+            "there are: base, zookeeper, zookeeper_poll, etcd, file, multi",
         ),
         (
             "{discovery: {method: zookeeper, path: /x, hosts: null}}",

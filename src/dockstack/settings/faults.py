@@ -153,7 +153,6 @@ _LATER_KINDS = {
             "ec2tag",
             "awstag",
             "marathon",
-            "etcd",
             "s3_toggle",
         }
     ),

@@ -110,9 +110,7 @@ def _only_literal_true(value: Any) -> bool:
 class NerveService(Model):
     """One service: its address, its checks, and its reporter."""
 
-    later: ClassVar[frozenset[str]] = frozenset(
-        {"rate_limiting", "load_test_concurrency", "etcd_host", "etcd_port", "etcd_path"}
-    )
+    later: ClassVar[frozenset[str]] = frozenset({"rate_limiting", "load_test_concurrency"})
 
     host: str
     port: Port
@@ -134,6 +132,13 @@ class NerveService(Model):
     zk_auth: str | None = None
     zk_tls: TlsSettings | None = None
     zk_session_timeout: Number = Field(default=10.0, gt=0)
+
+    etcd_host: Hosts = ()
+    etcd_port: Port = 2379
+    etcd_path: str = "/"
+    etcd_auth: str | None = None
+    etcd_tls: TlsSettings | None = None
+    etcd_session_timeout: Number = Field(default=10.0, gt=0)
 
     file_directory: str | None = None
     file_path: str | None = None

@@ -124,6 +124,18 @@ class ZookeeperPollDiscovery(ZookeeperSource):
     polling_interval_sec: Seconds = 60
 
 
+class EtcdDiscovery(Discovery):
+    """Keys below an etcd path; a host without a port has `port`."""
+
+    method: Literal["etcd"]
+    hosts: Annotated[Hosts, Field(min_length=1)]
+    port: Port = 2379
+    path: str
+    decode: DecodeSettings = DecodeSettings()
+    auth: str | None = None
+    tls: TlsSettings | None = None
+
+
 class FileDiscovery(Discovery):
     """Files below a directory of this host."""
 
@@ -134,7 +146,8 @@ class FileDiscovery(Discovery):
 
 
 OneDiscovery = Annotated[
-    BaseDiscovery | ZookeeperDiscovery | ZookeeperPollDiscovery | FileDiscovery, Field(discriminator="method")
+    BaseDiscovery | ZookeeperDiscovery | ZookeeperPollDiscovery | EtcdDiscovery | FileDiscovery,
+    Field(discriminator="method"),
 ]
 """A discovery of one source."""
 
@@ -181,7 +194,7 @@ PRIMARY = "primary"
 """The name that a service's `discovery` has among the watchers of its `discovery_multi`."""
 
 DiscoverySettings = Annotated[
-    BaseDiscovery | ZookeeperDiscovery | ZookeeperPollDiscovery | FileDiscovery | MultiDiscovery,
+    BaseDiscovery | ZookeeperDiscovery | ZookeeperPollDiscovery | EtcdDiscovery | FileDiscovery | MultiDiscovery,
     Field(discriminator="method"),
 ]
 

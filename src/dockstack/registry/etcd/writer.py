@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dockstack.errors import RegistryUnavailable
-from dockstack.registry.etcd.gateway import Gateway, Refused
+from dockstack.registry.etcd.gateway import NOT_FOUND, Gateway, Refused
 from dockstack.registry.etcd.keys import number
 
 MOST = 60
@@ -74,8 +74,9 @@ class Writer:
         try:
             revision = await self._transaction(wishes)
         except Refused as error:
-            if len(wishes) == 1:
-                _fail(wishes[0], error)
+            if len(wishes) == 1 or error.code == NOT_FOUND:  # the lease that they all hang on
+                for one in wishes:
+                    _fail(one, error)
                 return
             for one in wishes:  # whose fault it is shows when each stands alone
                 await self._together([one])

@@ -214,7 +214,9 @@ class Announcements:
             keys.add(before.key)
         elif before is not None:
             before.values |= {data}  # until the answer is here the key may hold either
-        revision = await self._writer.write(frozenset(keys), tuple(operations))
+        revision = await self._writer.write(
+            frozenset(keys), tuple(operations), lease if registration.kind.ephemeral else 0
+        )
         return self._keep(entry, Lease(registration, name, session), key, data, revision)
 
     def _keep(self, entry: _Entry, lease: Lease, key: str, data: bytes, revision: int) -> Lease:

@@ -21,6 +21,7 @@ _ENDING = "the registry is being closed"
 class _Wish:
     keys: frozenset[str]
     operations: tuple[Mapping[str, Any], ...]
+    lease: int
     done: asyncio.Future[int]
 
 
@@ -32,12 +33,12 @@ class Writer:
         self._wishes: list[_Wish] = []
         self._news = asyncio.Event()
 
-    async def write(self, keys: frozenset[str], operations: tuple[Mapping[str, Any], ...]) -> int:
-        """Carries out the operations in one transaction, and returns its revision; `keys` are those that they touch.
+    async def write(self, keys: frozenset[str], operations: tuple[Mapping[str, Any], ...], lease: int = 0) -> int:
+        """Carries out the operations in one transaction, and returns its revision.
 
-        Raises RegistryUnavailable: it may have been done even so.
+        `keys` are those that they touch, `lease` is the one that they need. Raises RegistryUnavailable: it may have been done even so.
         """
-        wish = _Wish(keys, operations, asyncio.get_running_loop().create_future())
+        wish = _Wish(keys, operations, lease, asyncio.get_running_loop().create_future())
         self._wishes.append(wish)
         self._news.set()
         try:
@@ -59,11 +60,14 @@ class Writer:
                 _fail(wish, RegistryUnavailable(_ENDING))
 
     def _taken(self) -> list[_Wish]:
-        """The wishes of the next transaction, in order; a key may stand in it only once."""
+        """The wishes of the next transaction, in order; a key may stand in it only once.
+
+        All need the same lease: if that has ended, the whole is refused.
+        """
         taken: list[_Wish] = []
         touched: set[str] = set()
         for wish in self._wishes:
-            if len(taken) == MOST or touched & wish.keys:
+            if len(taken) == MOST or touched & wish.keys or wish.lease != self._wishes[0].lease:
                 break
             touched |= wish.keys
             taken.append(wish)

@@ -192,10 +192,14 @@ class Announcements:
 
     async def _put(self, entry: _Entry, registration: Registration, lease: int) -> Lease:
         data, before = encode(registration), entry.held
-        place = (fold(registration.path), registration.kind, registration.path_encoding, registration.instance.name)
-        if registration.path_encoding:
-            place = (*place, data)  # type: ignore[assignment]
         session = f"{lease:016x}" if registration.kind.ephemeral else _STAYS
+        place: tuple[object, ...] = (
+            fold(registration.path),
+            registration.kind,
+            registration.instance.name,
+            data if registration.path_encoding else None,
+            session,
+        )
         alive = before is not None and not before.gone.is_set() and before.lease.session == session
         if entry.named is None or entry.named[0] != place or (registration.kind.sequential and not alive and before):
             entry.named = (place, name_of(registration, lease, next(self._numbers)))

@@ -36,7 +36,8 @@ class Writer:
     async def write(self, keys: frozenset[str], operations: tuple[Mapping[str, Any], ...], lease: int = 0) -> int:
         """Carries out the operations in one transaction, and returns its revision.
 
-        `keys` are those that they touch, `lease` is the one that they need. Raises RegistryUnavailable: it may have been done even so.
+        `keys` are those that they touch, `lease` is the one that they need.
+        Raises RegistryUnavailable: it may have been done even so.
         """
         wish = _Wish(keys, operations, lease, asyncio.get_running_loop().create_future())
         self._wishes.append(wish)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, ClassVar, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -57,13 +58,18 @@ def _one_line(value: str) -> str:
     return value
 
 
+_PORT_DIGITS = 5
+
+
 def _port(value: Any) -> Any:
     if isinstance(value, EnvironmentText) and value.isdecimal():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise ValueError("must be a port, a whole number between 1 and 65535")
-    if not (str(value).isascii() and str(value).isdecimal()) or not 1 <= int(value) <= 65535:
-        raise ValueError(f"port {value} is not between 1 and 65535")
+    text = str(value)
+    if not (text.isascii() and text.isdecimal() and len(text) <= _PORT_DIGITS) or not 1 <= int(text) <= 65535:
+        shown = text if len(text) <= 20 else f"{text[:20]}…"
+        raise ValueError(f"port {shown} is not between 1 and 65535")
     return value
 
 
@@ -84,6 +90,15 @@ def _number_is_text(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+_UNFIT_IN_NAME = re.compile(r"[\s/'\"\\#]")
+
+
+def _one_word(value: str) -> str:
+    if bad := _UNFIT_IN_NAME.search(value):
+        raise ValueError(f"has {bad[0]!r} in it, which can be neither in a node's name nor in a line of HAProxy's")
+    return value
+
+
 Lines = Annotated[tuple[str, ...], BeforeValidator(_one_line_is_a_list), AfterValidator(_each_is_one_line)]
 """Configuration lines; a text where a list is meant is one line."""
 
@@ -95,6 +110,9 @@ Line = Annotated[str, AfterValidator(_one_line)]
 
 Text = Annotated[str, BeforeValidator(_number_is_text)]
 """Text that people write without quotes also when it is made of digits."""
+
+Word = Annotated[str, BeforeValidator(_number_is_text), AfterValidator(_one_word)]
+"""Text that becomes a node's name and a word of a line: without spaces, slashes and quotes."""
 
 Port = Annotated[int | str, BeforeValidator(_port)]
 """A TCP port that keeps its type: a quoted port is registered as text."""

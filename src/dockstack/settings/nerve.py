@@ -18,6 +18,7 @@ from dockstack.settings.common import (
     Text,
     TlsSettings,
     Whole,
+    Word,
 )
 
 
@@ -144,7 +145,7 @@ class NerveSettings(Model):
 
     idle: ClassVar[frozenset[str]] = frozenset({"heartbeat_path", "statsd"})
 
-    instance_id: Text = Field(min_length=1)
+    instance_id: Word = Field(min_length=1)
     services: dict[str, NerveService] = {}
     service_conf_dir: str | None = None
     heartbeat_path: str | None = None

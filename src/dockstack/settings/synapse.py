@@ -43,11 +43,11 @@ class DefaultServer(Model):
     host: str
     port: Port
     name: str | None = None
-    weight: Whole | None = None
+    weight: Whole | None = Field(default=None, ge=0)
     haproxy_server_options: Line | None = None
-    haproxy_server_id: Whole | None = None
+    haproxy_server_id: Whole | None = Field(default=None, ge=1)
     labels: dict[str, Any] | None = None
-    id: Whole | None = None
+    id: Whole | None = Field(default=None, ge=0)
     _keys: tuple[str, ...] = PrivateAttr(default=())
 
     @model_validator(mode="wrap")

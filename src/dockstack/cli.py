@@ -269,6 +269,15 @@ def check(file: Path, role: str | None, unknown_keys: str) -> None:
     _approve(loaded.warnings, len(loaded.settings.services))
 
 
+@main.command(context_settings=_HELP)
+@click.argument("role", type=click.Choice(ROLES))
+def schema(role: str) -> None:
+    """Prints the JSON Schema of the nerve or the synapse file, for editors."""
+    from dockstack.settings.schema import text
+
+    click.echo(text(role), nl=False)
+
+
 _role = click.option("--role", type=click.Choice(ROLES), help="Default: every daemon of the run directory.")
 
 

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from dockstack.documents import EnvironmentText
 from dockstack.documents.scalars import psych
@@ -36,6 +48,37 @@ class Model(BaseModel):
 
 def _has_no_null(field: FieldInfo) -> bool:
     return not field.is_required() and type(None) not in get_args(field.annotation)
+
+
+FILLED_IN = r"\$\{|<%"
+"""The pattern of a text that the environment fills in, which may become any scalar."""
+
+
+@dataclass(frozen=True, slots=True)
+class AloneToo:
+    """For the JSON Schema: one item may stand without the list around it."""
+
+    def __get_pydantic_json_schema__(self, inner: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        made = handler(inner)
+        if "minLength" in made:  # behind a validator pydantic takes the list for a text
+            made["minItems"] = made.pop("minLength")
+        return {"anyOf": [made, made["items"]]}
+
+
+@dataclass(frozen=True, slots=True)
+class NumberToo:
+    """For the JSON Schema: a whole number may stand for its digits."""
+
+    def __get_pydantic_json_schema__(self, inner: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"anyOf": [handler(inner), {"type": "integer"}]}
+
+
+_PORT_SCHEMA: JsonSchemaValue = {
+    "anyOf": [
+        {"type": "integer", "minimum": 1, "maximum": 65535},
+        {"type": "string", "pattern": rf"^0*[1-9][0-9]{{0,4}}$|{FILLED_IN}"},
+    ]
+}
 
 
 def _one_line_is_a_list(value: Any) -> Any:
@@ -99,22 +142,22 @@ def _one_word(value: str) -> str:
     return value
 
 
-Lines = Annotated[tuple[str, ...], BeforeValidator(_one_line_is_a_list), AfterValidator(_each_is_one_line)]
+Lines = Annotated[tuple[str, ...], BeforeValidator(_one_line_is_a_list), AfterValidator(_each_is_one_line), AloneToo()]
 """Configuration lines; a text where a list is meant is one line."""
 
-Hosts = Annotated[tuple[str, ...], BeforeValidator(_one_line_is_a_list)]
+Hosts = Annotated[tuple[str, ...], BeforeValidator(_one_line_is_a_list), AloneToo()]
 """HOST:PORT of a registry's servers; one alone needs no list."""
 
 Line = Annotated[str, AfterValidator(_one_line)]
 """Text that becomes part of one line of a file."""
 
-Text = Annotated[str, BeforeValidator(_number_is_text)]
+Text = Annotated[str, BeforeValidator(_number_is_text), NumberToo()]
 """Text that people write without quotes also when it is made of digits."""
 
-Word = Annotated[str, BeforeValidator(_number_is_text), AfterValidator(_one_word)]
+Word = Annotated[str, BeforeValidator(_number_is_text), AfterValidator(_one_word), NumberToo()]
 """Text that becomes a node's name and a word of a line: without spaces, slashes and quotes."""
 
-Port = Annotated[int | str, BeforeValidator(_port)]
+Port = Annotated[int | str, BeforeValidator(_port), WithJsonSchema(_PORT_SCHEMA)]
 """A TCP port that keeps its type: a quoted port is registered as text."""
 
 Flag = Annotated[bool, BeforeValidator(_flag)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
 
 from dockstack.settings.common import (
     Flag,
@@ -127,7 +127,7 @@ class NerveService(Model):
 
     zk_hosts: Hosts = ()
     zk_path: str | None = None
-    use_path_encoding: Annotated[bool, BeforeValidator(_only_literal_true)] = False
+    use_path_encoding: Annotated[bool, BeforeValidator(_only_literal_true), WithJsonSchema({})] = False
     node_type: Literal["ephemeral_sequential", "persistent_sequential", "persistent", "ephemeral"] = (
         "ephemeral_sequential"
     )

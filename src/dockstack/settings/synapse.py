@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
 
 from dockstack.settings.common import (
+    AloneToo,
     Flag,
     Hosts,
     Line,
@@ -66,7 +67,7 @@ class DefaultServer(Model):
 class Discovery(Model):
     """What every discovery method has."""
 
-    label_filters: Annotated[tuple[LabelFilter, ...], BeforeValidator(_one_is_a_list)] = ()
+    label_filters: Annotated[tuple[LabelFilter, ...], BeforeValidator(_one_is_a_list), AloneToo()] = ()
     label_filter: LabelFilter | None = None
     generator_config_path: str | None = None
 

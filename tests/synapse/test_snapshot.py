@@ -147,8 +147,10 @@ async def test_a_disk_that_refuses_is_tried_again(tmp_path: Path, monkeypatch: p
     task = asyncio.create_task(keeper.run())
     keeper.remember("a", ONE.entry, {}, {"": (ONE.entry, "")})
     await eventually(lambda: bool(said), "told")
+    assert keeper.trouble == (f"{path} cannot be written: No such file or directory",)
     os.mkdir(path.parent)
     await eventually(path.exists, "written in the end")
+    await eventually(lambda: keeper.trouble == (), "nothing is in the way any more")
     assert json.loads(path.read_bytes())["version"] == 1
     task.cancel()
     await asyncio.wait((task,))

@@ -333,15 +333,19 @@ def _live(
     """The daemon from here on: its lock, its log, its loop."""
     import uvloop
 
+    from dockstack.log import Sparing
     from dockstack.runtime.process import locked, raise_file_limit
 
     level = logging.DEBUG if os.environ.get("DEBUG") else logging.INFO
     logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+    log = logging.getLogger("dockstack")
+    log.addFilter(Sparing())
     raise_file_limit()
     with locked(run_dir, role):
+        log.info("dockstack %s %s, pid %s, run directory %s", role, __version__, os.getpid(), run_dir)
         for warning in warnings:
-            logging.getLogger("dockstack").warning("%s", warning)
+            log.warning("%s", warning)
         uvloop.run(_with_orphans(life))
 
 

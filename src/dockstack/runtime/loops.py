@@ -13,6 +13,25 @@ from dockstack.runtime.pace import next_beat, pauses
 T = TypeVar("T")
 
 
+class _Failing:
+    """Tells each failure of one thing, and its end."""
+
+    def __init__(self, what: str, emit: Emit) -> None:
+        self._what = what
+        self._emit = emit
+        self._since: float | None = None
+
+    def goes_on(self, error: Exception, pause: float) -> None:
+        if self._since is None:
+            self._since = asyncio.get_running_loop().time()
+        self._emit(Retrying(self._what, str(error) or type(error).__name__, pause))
+
+    def is_over(self) -> None:
+        if self._since is not None:
+            self._emit(Recovered(self._what, asyncio.get_running_loop().time() - self._since))
+            self._since = None
+
+
 async def until_done(
     what: str,
     action: Callable[[], Awaitable[T]],
@@ -58,25 +77,6 @@ async def follow(
             pause = next(waits)
             failing.goes_on(error, pause)
         await asyncio.sleep(pause)
-
-
-class _Failing:
-    """Tells each failure of one thing, and its end."""
-
-    def __init__(self, what: str, emit: Emit) -> None:
-        self._what = what
-        self._emit = emit
-        self._since: float | None = None
-
-    def goes_on(self, error: Exception, pause: float) -> None:
-        if self._since is None:
-            self._since = asyncio.get_running_loop().time()
-        self._emit(Retrying(self._what, str(error) or type(error).__name__, pause))
-
-    def is_over(self) -> None:
-        if self._since is not None:
-            self._emit(Recovered(self._what, asyncio.get_running_loop().time() - self._since))
-            self._since = None
 
 
 async def beats(interval: float, first: float = 0.0) -> AsyncIterator[None]:

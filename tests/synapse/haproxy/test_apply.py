@@ -397,6 +397,21 @@ async def test_a_service_whose_new_settings_haproxy_does_not_take_keeps_the_old_
         await serves(running, "web", {"a", "c"})
 
 
+async def test_a_file_that_was_missing_is_looked_for_again_when_the_settings_are_read_again(
+    stand: Stand, backs: Origins
+) -> None:
+    page = stand.directory / "sorry.http"
+    services = {"web": stand.service("web"), "bad": stand.service("bad", (*HTTP, f"errorfile 503 {page}"))}
+    async with applying(stand, stand.settings(services)) as running:
+        await running.apply(web=await backs.start("a"), bad=await backs.start("b"))
+        assert str(page) in running.applier.trouble[0]
+        page.write_text("HTTP/1.0 503 Sorry\r\nContent-Length: 0\r\n\r\n")
+        running.picture = replace(running.picture, layout=replace(running.picture.layout))
+        await running.apply(web=await backs.start("a"))
+        await serves(running, "bad", {"b"})
+        assert running.applier.trouble == ()
+
+
 async def test_a_restart_with_settings_that_haproxy_does_not_take_leaves_what_it_runs(
     stand: Stand, backs: Origins
 ) -> None:

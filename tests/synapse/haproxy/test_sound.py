@@ -68,6 +68,14 @@ def test_other_settings_are_tried() -> None:
     assert sound.problems == ()
 
 
+def test_the_same_settings_are_tried_again_when_that_is_asked_for() -> None:
+    sound, bad = Sound(), given(a=own("balance x"), b=own())
+    sound.leave([("a", "no")], bad, sound.in_force(bad))
+    sound.forgive()
+    assert sound.in_force(bad) is bad
+    assert sound.problems == ()
+
+
 def test_what_stands_in_can_be_refused_too() -> None:
     """A file that it names is gone, say."""
     sound, good = Sound(), given(a=own("errorfile 503 /tmp/x"), b=own())

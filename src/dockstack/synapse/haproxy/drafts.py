@@ -78,6 +78,8 @@ class Drafts:
         self.picture = picture
         given, reframed = self._given, frozenset[str]()
         if given is None or picture.services is not given.services or picture.layout is not given.layout:
+            if given is not None and picture.layout is not given.layout:
+                self._sound.forgive()  # somebody has asked for all settings anew: a file that was missing may be there
             self._given = picture.layout.frame(picture.services, given)
             reframed = self._reframe(self._given)
         last, self._catalog = self._catalog, picture.catalog

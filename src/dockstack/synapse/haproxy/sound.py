@@ -70,6 +70,10 @@ class Sound:
             hit.append(name)
         return tuple(hit)
 
+    def forgive(self) -> None:
+        """Everything is to be tried again."""
+        self._refused.clear()
+
     def in_force(self, given: Frame) -> Frame:
         """The frame with what HAProxy takes in the place of what it has refused."""
         self._taken = {name: one for name, one in self._taken.items() if name in given.skeletons}

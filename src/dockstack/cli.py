@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dockstack import __version__
-from dockstack.errors import ConfigurationError, DockStackError, Problem
+from dockstack.errors import DockStackError, Problem
+from dockstack.refusals import Commands, told
 
 if TYPE_CHECKING:
     from dockstack.configure import Given
@@ -20,42 +21,12 @@ if TYPE_CHECKING:
     from dockstack.settings.synapse import SynapseSettings
     from dockstack.synapse.daemon import Options
 
-REFUSED = 2
 SOCKETS = {"nerve": ("nerve.sock",), "synapse": ("synapse.sock", "haproxy.sock", "haproxy-master.sock")}
 ROLES = tuple(SOCKETS)
 _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
-class _Commands(click.Group):
-    """Turns what an operator can act on into lines on stderr; anything else is a bug and keeps its traceback."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        with _told():
-            return super().invoke(ctx)
-
-
-class _told:
-    """Ends the program, with status 2 or 1, on what an operator can act on; also when a task group has wrapped it."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        errors = _plain(error)
-        if not errors or not all(isinstance(each, DockStackError) for each in errors):
-            return
-        for line in dict.fromkeys(line for each in errors for line in str(each).splitlines()):
-            click.echo(f"dockstack: {line}", err=True)
-        sys.exit(REFUSED if any(isinstance(each, ConfigurationError) for each in errors) else 1)
-
-
-def _plain(error: BaseException | None) -> list[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        return [inner for each in error.exceptions for inner in _plain(each)]
-    return [] if error is None else [error]
-
-
-@click.group(cls=_Commands, context_settings=_HELP)
+@click.group(cls=Commands, context_settings=_HELP)
 @click.version_option(__version__, prog_name="dockstack")
 def main() -> None:
     """Registers healthy services (nerve) and routes to them through a local HAProxy (synapse)."""
@@ -279,6 +250,15 @@ def check(file: Path, role: str | None, unknown_keys: str) -> None:
     _approve(loaded.warnings, len(loaded.settings.services))
 
 
+@main.command(context_settings=_HELP)
+@click.argument("role", type=click.Choice(ROLES))
+def schema(role: str) -> None:
+    """Prints the JSON Schema of the nerve or the synapse file, for editors."""
+    from dockstack.settings.schema import text
+
+    click.echo(text(role), nl=False)
+
+
 _role = click.option("--role", type=click.Choice(ROLES), help="Default: every daemon of the run directory.")
 
 
@@ -300,13 +280,13 @@ def ready(role: str | None, run_dir: Path | None) -> None:
 
 def nerve_main() -> None:
     """The command `dockstack-nerve`."""
-    with _told():
+    with told():
         nerve(prog_name="dockstack-nerve")
 
 
 def synapse_main() -> None:
     """The command `dockstack-synapse`."""
-    with _told():
+    with told():
         synapse(prog_name="dockstack-synapse")
 
 
@@ -363,15 +343,19 @@ def _live(
     """The daemon from here on: its lock, its log, its loop."""
     import uvloop
 
+    from dockstack.log import Sparing
     from dockstack.runtime.process import locked, raise_file_limit
 
     level = logging.DEBUG if os.environ.get("DEBUG") else logging.INFO
     logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+    log = logging.getLogger("dockstack")
+    log.addFilter(Sparing())
     raise_file_limit()
     with locked(run_dir, role):
+        log.info("dockstack %s %s, pid %s, run directory %s", role, __version__, os.getpid(), run_dir)
         for warning in warnings:
-            logging.getLogger("dockstack").warning("%s", warning)
+            log.warning("%s", warning)
         uvloop.run(_with_orphans(life))
 
 

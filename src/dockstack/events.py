@@ -57,6 +57,17 @@ class Retrying(Event):
         return f"{self.what} failed: {self.error}; trying again in {self.pause:.2f} s"
 
 
+@dataclass(frozen=True, slots=True)
+class Recovered(Event):
+    """What was tried again and again has succeeded; it had failed for so many `seconds`."""
+
+    what: str
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.what} works again, after {self.seconds:.1f} s"
+
+
 def fan_out(*subscribers: Emit) -> Emit:
     """One emitter that tells all subscribers, in order."""
 

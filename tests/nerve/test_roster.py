@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from dockstack.admin.report import Report
 from dockstack.events import Event
 from dockstack.nerve.events import Down, Lost, Registered, Up, Withdrawn
 from dockstack.nerve.roster import Roster
@@ -104,7 +105,7 @@ async def test_a_healthy_service_is_registered_and_a_dead_one_withdrawn(backend:
         running.roster.change(services(web=backend.checked))
         assert running.roster.ready().lines == ("web: no verdict yet",)
         await running.registered()
-        assert running.roster.ready().ok
+        assert running.roster.ready() == Report(True, ("the service is checked and reported",))
         assert running.roster.health().lines == ("web: up, registered as /nerve/web/i-1_0000000000",)
         await backend.close()
         await running.registered(0)

@@ -307,7 +307,9 @@ async def test_an_unknown_host_name_and_a_bad_registration_do_not_stop_the_rest(
     await eventually(
         lambda: any("no-such-host.invalid" in line for line in synapse.report("health").lines), "the bad host is told"
     )
-    assert "worse_127.0.0.1:80 is left out" in synapse.log.read_text()
+    left_out = "service web: server worse_127.0.0.1:80 is left out, HAProxy does not take it"
+    assert left_out in synapse.log.read_text()
+    assert [line for line in synapse.report("health").lines if line.startswith(f"degraded: {left_out}")]
 
 
 async def test_a_file_that_haproxy_does_not_take_is_told_once_with_its_line(synapse: Synapse) -> None:

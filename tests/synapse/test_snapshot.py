@@ -154,6 +154,22 @@ async def test_each_of_several_watchers_is_kept(tmp_path: Path) -> None:
     assert load(path)["a"].parts == parts
 
 
+async def test_what_the_disk_refuses_is_known_until_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot, "SPACING", 0.01)
+    path = tmp_path / "not-yet" / "s.json"
+    keeper = SnapshotFile(path, {"a": "1"}, lambda _: None)
+    task = asyncio.create_task(keeper.run())
+    keeper.remember("a", ONE.entry, {}, {"": (ONE.entry, "")})
+    trouble = f"{path} cannot be written: No such file or directory"
+    await eventually(lambda: keeper.trouble == (trouble,), "known")
+    path.parent.mkdir()
+    await eventually(lambda: keeper.trouble == (), "written in the end")
+    task.cancel()
+    await asyncio.wait((task,))
+
+
 async def test_a_disk_that_refuses_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshot, "SPACING", 0.01)
     path = tmp_path / "not-yet" / "s.json"

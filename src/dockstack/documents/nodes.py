@@ -91,6 +91,8 @@ class _Building:
 
     def _scalar(self, node: yaml.ScalarNode, steps: Steps) -> Any:
         text: str = node.value
+        if "\0" in text:  # no path, no line and no name can hold it
+            self._problem(node, steps, "has a NUL character in it")
         if node.tag not in (_PLAIN, f"{_TAG}str"):
             return self._tagged(node, steps)
         if "${" in text and not is_left_alone(steps):
@@ -145,6 +147,9 @@ class _Building:
     def _key(self, node: yaml.Node, steps: Steps) -> str | None:
         if not isinstance(node, yaml.ScalarNode):
             self._problem(node, steps, "a key must be text, not a list or a map")
+            return None
+        if "\0" in node.value:
+            self._problem(node, steps, "a key has a NUL character in it")
             return None
         value = psych(node.value) if node.tag == _PLAIN else node.value
         if isinstance(value, bool) or value is None:

@@ -46,7 +46,9 @@ class Roster:
     def ready(self) -> Report:
         """Whether each service has a first verdict that was reported, and what is missing."""
         missing = tuple(f"{name}: {post.missing}" for name, post in self._posts.items() if post.missing)
-        return Report(not missing, missing or (f"all {len(self._posts)} services are checked and reported",))
+        count = len(self._posts)
+        all_done = f"all {count} services are" if count != 1 else "the service is"
+        return Report(not missing, missing or (f"{all_done} checked and reported",))
 
     def health(self) -> Report:
         """Whether the checks make progress, and the state of each service."""

@@ -5,7 +5,27 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+
+class Trouble:
+    """Why a file is not as it is wanted: a sentence, or "" while it can be written."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.said = ""
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """A write is tried in the block: its OSError is remembered and goes on, its success clears the trouble."""
+        try:
+            yield
+        except OSError as error:
+            self.said = f"{self._path} cannot be written: {error.strerror or error}"
+            raise
+        self.said = ""
 
 
 def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:

@@ -7,10 +7,29 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
-from dockstack.events import Emit, Retrying
+from dockstack.events import Emit, Recovered, Retrying
 from dockstack.runtime.pace import next_beat, pauses
 
 T = TypeVar("T")
+
+
+class _Failing:
+    """Tells each failure of one thing, and its end."""
+
+    def __init__(self, what: str, emit: Emit) -> None:
+        self._what = what
+        self._emit = emit
+        self._since: float | None = None
+
+    def goes_on(self, error: Exception, pause: float) -> None:
+        if self._since is None:
+            self._since = asyncio.get_running_loop().time()
+        self._emit(Retrying(self._what, str(error) or type(error).__name__, pause))
+
+    def is_over(self) -> None:
+        if self._since is not None:
+            self._emit(Recovered(self._what, asyncio.get_running_loop().time() - self._since))
+            self._since = None
 
 
 async def until_done(
@@ -24,11 +43,15 @@ async def until_done(
 
     The action sets its own deadlines. `what` completes the sentence "... failed: reason; trying again".
     """
+    failing = _Failing(what, emit)
     for pause in pauses(cap, random.random):
         try:
-            return await action()
+            done = await action()
         except expected as error:
-            emit(Retrying(what, str(error) or type(error).__name__, pause))
+            failing.goes_on(error, pause)
+        else:
+            failing.is_over()
+            return done
         await asyncio.sleep(pause)
     raise AssertionError("pauses() never ends")
 
@@ -42,15 +65,17 @@ async def follow(
 ) -> AsyncIterator[T]:
     """The values of a stream that is opened again after each expected failure; the pauses start over after a value."""
     waits = pauses(cap, random.random)
+    failing = _Failing(what, emit)
     while True:
         try:
             async for value in open_stream():
+                failing.is_over()
                 waits = pauses(cap, random.random)
                 yield value
             return
         except expected as error:
             pause = next(waits)
-            emit(Retrying(what, str(error) or type(error).__name__, pause))
+            failing.goes_on(error, pause)
         await asyncio.sleep(pause)
 
 

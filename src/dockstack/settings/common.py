@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from dockstack.documents import EnvironmentText
 from dockstack.documents.scalars import psych
@@ -37,6 +50,37 @@ def _has_no_null(field: FieldInfo) -> bool:
     return not field.is_required() and type(None) not in get_args(field.annotation)
 
 
+FILLED_IN = r"\$\{|<%"
+"""The pattern of a text that the environment fills in, which may become any scalar."""
+
+
+@dataclass(frozen=True, slots=True)
+class AloneToo:
+    """For the JSON Schema: one item may stand without the list around it."""
+
+    def __get_pydantic_json_schema__(self, inner: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        made = handler(inner)
+        if "minLength" in made:  # behind a validator pydantic takes the list for a text
+            made["minItems"] = made.pop("minLength")
+        return {"anyOf": [made, made["items"]]}
+
+
+@dataclass(frozen=True, slots=True)
+class NumberToo:
+    """For the JSON Schema: a whole number may stand for its digits."""
+
+    def __get_pydantic_json_schema__(self, inner: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"anyOf": [handler(inner), {"type": "integer"}]}
+
+
+_PORT_SCHEMA: JsonSchemaValue = {
+    "anyOf": [
+        {"type": "integer", "minimum": 1, "maximum": 65535},
+        {"type": "string", "pattern": rf"^0*[1-9][0-9]{{0,4}}$|{FILLED_IN}"},
+    ]
+}
+
+
 def _one_line_is_a_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
@@ -57,13 +101,18 @@ def _one_line(value: str) -> str:
     return value
 
 
+_PORT_DIGITS = 5
+
+
 def _port(value: Any) -> Any:
     if isinstance(value, EnvironmentText) and value.isdecimal():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise ValueError("must be a port, a whole number between 1 and 65535")
-    if not (str(value).isascii() and str(value).isdecimal()) or not 1 <= int(value) <= 65535:
-        raise ValueError(f"port {value} is not between 1 and 65535")
+    text = str(value)
+    if not (text.isascii() and text.isdecimal() and len(text) <= _PORT_DIGITS) or not 1 <= int(text) <= 65535:
+        shown = text if len(text) <= 20 else f"{text[:20]}…"
+        raise ValueError(f"port {shown} is not between 1 and 65535")
     return value
 
 
@@ -84,19 +133,31 @@ def _number_is_text(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-Lines = Annotated[tuple[str, ...], BeforeValidator(_one_line_is_a_list), AfterValidator(_each_is_one_line)]
+_UNFIT_IN_NAME = re.compile(r"[\s/'\"\\#]")
+
+
+def _one_word(value: str) -> str:
+    if bad := _UNFIT_IN_NAME.search(value):
+        raise ValueError(f"has {bad[0]!r} in it, which can be neither in a node's name nor in a line of HAProxy's")
+    return value
+
+
+Lines = Annotated[tuple[str, ...], BeforeValidator(_one_line_is_a_list), AfterValidator(_each_is_one_line), AloneToo()]
 """Configuration lines; a text where a list is meant is one line."""
 
-Hosts = Annotated[tuple[str, ...], BeforeValidator(_one_line_is_a_list)]
+Hosts = Annotated[tuple[str, ...], BeforeValidator(_one_line_is_a_list), AloneToo()]
 """HOST:PORT of a registry's servers; one alone needs no list."""
 
 Line = Annotated[str, AfterValidator(_one_line)]
 """Text that becomes part of one line of a file."""
 
-Text = Annotated[str, BeforeValidator(_number_is_text)]
+Text = Annotated[str, BeforeValidator(_number_is_text), NumberToo()]
 """Text that people write without quotes also when it is made of digits."""
 
-Port = Annotated[int | str, BeforeValidator(_port)]
+Word = Annotated[str, BeforeValidator(_number_is_text), AfterValidator(_one_word), NumberToo()]
+"""Text that becomes a node's name and a word of a line: without spaces, slashes and quotes."""
+
+Port = Annotated[int | str, BeforeValidator(_port), WithJsonSchema(_PORT_SCHEMA)]
 """A TCP port that keeps its type: a quoted port is registered as text."""
 
 Flag = Annotated[bool, BeforeValidator(_flag)]

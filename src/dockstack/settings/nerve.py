@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
 
 from dockstack.settings.common import (
     Flag,
@@ -18,6 +18,7 @@ from dockstack.settings.common import (
     Text,
     TlsSettings,
     Whole,
+    Word,
 )
 
 
@@ -124,7 +125,7 @@ class NerveService(Model):
 
     zk_hosts: Hosts = ()
     zk_path: str | None = None
-    use_path_encoding: Annotated[bool, BeforeValidator(_only_literal_true)] = False
+    use_path_encoding: Annotated[bool, BeforeValidator(_only_literal_true), WithJsonSchema({})] = False
     node_type: Literal["ephemeral_sequential", "persistent_sequential", "persistent", "ephemeral"] = (
         "ephemeral_sequential"
     )
@@ -149,7 +150,7 @@ class NerveSettings(Model):
 
     idle: ClassVar[frozenset[str]] = frozenset({"heartbeat_path", "statsd"})
 
-    instance_id: Text = Field(min_length=1)
+    instance_id: Word = Field(min_length=1)
     services: dict[str, NerveService] = {}
     service_conf_dir: str | None = None
     heartbeat_path: str | None = None

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
 
 from dockstack.settings.common import (
+    AloneToo,
     Flag,
     Hosts,
     Line,
@@ -43,11 +44,11 @@ class DefaultServer(Model):
     host: str
     port: Port
     name: str | None = None
-    weight: Whole | None = None
+    weight: Whole | None = Field(default=None, ge=0)
     haproxy_server_options: Line | None = None
-    haproxy_server_id: Whole | None = None
+    haproxy_server_id: Whole | None = Field(default=None, ge=1)
     labels: dict[str, Any] | None = None
-    id: Whole | None = None
+    id: Whole | None = Field(default=None, ge=0)
     _keys: tuple[str, ...] = PrivateAttr(default=())
 
     @model_validator(mode="wrap")
@@ -66,7 +67,7 @@ class DefaultServer(Model):
 class Discovery(Model):
     """What every discovery method has."""
 
-    label_filters: Annotated[tuple[LabelFilter, ...], BeforeValidator(_one_is_a_list)] = ()
+    label_filters: Annotated[tuple[LabelFilter, ...], BeforeValidator(_one_is_a_list), AloneToo()] = ()
     label_filter: LabelFilter | None = None
     generator_config_path: str | None = None
 

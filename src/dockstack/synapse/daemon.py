@@ -121,12 +121,14 @@ class Output(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """An output, with what must run beside it, what is to be written at the end, and its line of figures."""
+    """An output, with what must run beside it, what is to be written at the end, its line of figures, and what is
+    wrong with what runs beside it."""
 
     output: Output
     work: tuple[Coroutine[Any, Any, None], ...] = ()
     unwritten: tuple[Callable[[], Awaitable[None]], ...] = ()
     figures: Callable[[], tuple[str, ...]] = tuple
+    trouble: Callable[[], tuple[str, ...]] = tuple
 
 
 async def _live(settings: SynapseSettings, options: Options, emit: Emit) -> None:
@@ -167,10 +169,11 @@ async def _live(settings: SynapseSettings, options: Options, emit: Emit) -> None
             parts.append(Part(Files(directory, options.state_dir / manifest.FILE, remember_alone, emit)))
 
         def lines() -> tuple[str, ...]:
-            trouble = (line for one in parts for line in one.output.trouble)
+            trouble = (line for one in parts for line in (*one.output.trouble, *one.trouble()))
             states = (f"{where}: {state}" for where, state in pool.states().items())
             figures = (line for one in parts for line in one.figures())
-            return (*trouble, *world.trouble, *world.choices, *states, *figures)
+            degraded = (*trouble, *keeper.trouble, *world.trouble)
+            return (*(f"degraded: {line}" for line in degraded), *world.choices, *states, *figures)
 
         def health() -> Report:
             return Report(all(one.output.serving or not one.output.ready for one in parts), lines())
@@ -188,16 +191,20 @@ async def _live(settings: SynapseSettings, options: Options, emit: Emit) -> None
             if options.reload is not None:
                 again = Reconfigured(settings, options.reload, lambda top: layout_of(top, options), world, keeper, emit)
                 work.append(again.run(hangup, pictures, options.startup_grace))
-            tasks = [group.create_task(one) for one in work]
-            await stop.wait()
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+            await _until(stop, group, work)
         for part in parts:
             await part.output.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(_LONGEST_END):
                 await _last_words((keeper.flush, *(each for one in parts for each in one.unwritten)), emit)
+
+
+async def _until(stop: asyncio.Event, group: asyncio.TaskGroup, work: Iterable[Coroutine[Any, Any, None]]) -> None:
+    tasks = [group.create_task(one) for one in work]
+    await stop.wait()
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
 
 
 def _haproxy(applier: Applier, names: Names, state: StateFile | None) -> Part:
@@ -207,7 +214,8 @@ def _haproxy(applier: Applier, names: Names, state: StateFile | None) -> Part:
 
     if state is None:
         return Part(applier, (names.run(applier.resolved),), figures=figures)
-    return Part(applier, (names.run(applier.resolved), state.run(applier.aged)), (state.flush,), figures)
+    work = (names.run(applier.resolved), state.run(applier.aged))
+    return Part(applier, work, (state.flush,), figures, lambda: state.trouble)
 
 
 def state_of(top: HaproxySettings, emit: Emit) -> StateFile | None:

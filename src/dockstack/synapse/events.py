@@ -80,6 +80,17 @@ class ServerRefused(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceRefused(Event):
+    """HAProxy does not take one service's own lines; the others are served as they are wanted."""
+
+    level: ClassVar[int] = ERROR
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
 class Repaired(Event):
     """HAProxy was not as it was believed to be; it is put right."""
 

@@ -20,7 +20,7 @@ from typing import Any
 from dockstack.errors import DockStackError
 from dockstack.events import Emit
 from dockstack.model import Entry, Instance
-from dockstack.runtime.files import write_atomically
+from dockstack.runtime.files import Trouble, write_atomically
 from dockstack.runtime.loops import until_done
 from dockstack.settings.synapse import SynapseService, SynapseSettings
 
@@ -121,6 +121,12 @@ class SnapshotFile:
         self._changed: set[str] = set()
         self._room = 0
         self._news = asyncio.Event()
+        self._trouble = Trouble(path)
+
+    @property
+    def trouble(self) -> tuple[str, ...]:
+        """Why a restart would not know the newest, if the disk refuses it."""
+        return (self._trouble.said,) if self._trouble.said else ()
 
     def remember(self, service: str, entry: Entry, ids: Mapping[str, int], parts: Mapping[str, Part]) -> None:
         """A service is like this now. No I/O here; the ids are read when the file is written.
@@ -154,8 +160,12 @@ class SnapshotFile:
         while True:
             await self._news.wait()
             self._news.clear()
-            await until_done(f"writing {self._path}", self.flush, (OSError,), self._emit, 10.0)
+            await until_done(f"writing {self._path}", self._flush, (OSError,), self._emit, 10.0)
             await asyncio.sleep(SPACING)
+
+    async def _flush(self) -> None:
+        with self._trouble.watched():
+            await self.flush()
 
     async def flush(self) -> None:
         """Writes what has changed since the last write. Raises OSError."""

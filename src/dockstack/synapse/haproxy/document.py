@@ -123,10 +123,12 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Drafted:
-    """A service's stanza, and a sentence for each instance that is not in it."""
+    """A service's stanza, and a sentence for each instance that is not in it. `offered` are its servers with those that
+    HAProxy has refused."""
 
     stanza: Stanza
     problems: tuple[str, ...]
+    offered: tuple[Server, ...] = ()
 
 
 def draft(
@@ -145,7 +147,7 @@ def draft(
     """
     placed = place(frame.rules[service], entry, addresses, known, departed)
     servers = tuple(one for one in placed.servers if one not in refused) if refused else placed.servers
-    return Drafted(frame.skeletons[service].with_servers(servers), placed.problems)
+    return Drafted(frame.skeletons[service].with_servers(servers), placed.problems, placed.servers)
 
 
 def settled(wanted: Document, structure: Document, running: Running) -> Document:

@@ -84,6 +84,7 @@ class Reloader:
         self._checking: asyncio.Task[Candidate] | None = None
         self._switching: asyncio.Task[HaproxyUnavailable | None] | None = None
         self._redrafted: frozenset[str] = frozenset()
+        self._left = False
         self.complaint = ""
         self.count = 0
 
@@ -128,7 +129,9 @@ class Reloader:
             if self._checking.done():
                 task, self._checking = self._checking, None
                 candidate = task.result()
-                if self._pending.reasons:  # HAProxy may have been started anew with all that is wanted meanwhile
+                # HAProxy may have been started anew with all that is wanted meanwhile; and where services were left
+                # out it is to be seen first whether a reload is due without them.
+                if self._pending.reasons and not self._left:
                     await self._decide(candidate, tasks)
         elif self._policy.reloads and due is not None and due <= now:
             document = self._parts.drafts.wanted
@@ -136,25 +139,31 @@ class Reloader:
             if self._pending.postponed(rendered.mark, now):
                 return
             if self._parts.engine.checks:
+                self._left = False
                 self._checking = tasks.create_task(self.check(document))
                 self._checking.add_done_callback(lambda _: wake.set())
             else:
                 await self._decide(Candidate(document, rendered.mark, Checked(True)), tasks)
 
     async def check(self, document: Document) -> Candidate:
-        """Has HAProxy look at a document; servers that it names as wrong are left out of what is wanted."""
+        """Has HAProxy look at a document; what it names as wrong, server or service, is left out of what is wanted."""
         rendered = self._file.render(document)
         checked = await self._check_text(rendered.text)
         for _ in range(_BLAMES):
             if checked.accepted:
                 break
             guilty = blamed(checked.lines, rendered.text, self._policy.candidate, document)
-            if not guilty:
+            if not (guilty.servers or guilty.services):
                 break
-            self._redrafted |= self._parts.drafts.refuse(guilty)
+            self._redrafted |= self._parts.drafts.refuse(guilty.servers)
+            left = self._parts.drafts.leave(guilty.services)
+            self._redrafted |= left
+            self._left = self._left or bool(left)
             document = self._parts.drafts.wanted
             rendered = self._file.render(document)
             checked = await self._check_text(rendered.text)
+        if checked.accepted:
+            self._parts.drafts.trust(document)
         return Candidate(document, rendered.mark, checked)
 
     async def _check_text(self, content: str) -> Checked:

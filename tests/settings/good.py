@@ -1,0 +1,151 @@
+"""Two files in which every part of the schema stands: what they hold is taken, and what is broken in them is not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+NERVE: dict[str, Any] = {
+    "instance_id": "i-1",
+    "max_repeated_report_failures": 10,
+    "services": {
+        "web": {
+            "host": "127.0.0.1",
+            "port": 8080,
+            "reporter_type": "zookeeper",
+            "zk_hosts": ["127.0.0.1:2181", "localhost:2182"],
+            "zk_path": "/nerve/web",
+            "zk_auth": "user:word",
+            "zk_session_timeout": 10,
+            "node_type": "persistent",
+            "ttl_seconds": 60,
+            "use_path_encoding": True,
+            "check_interval": 0.5,
+            "check_mocked": False,
+            "weight": 3,
+            "haproxy_server_options": "check inter 2s",
+            "labels": {"az": "a"},
+            "checks": [
+                {"type": "tcp", "name": "reachable", "timeout": 0.2, "rise": 3, "fall": 2, "strict_rise": True},
+                {
+                    "type": "http",
+                    "uri": "/health",
+                    "host": "localhost",
+                    "port": 8081,
+                    "ssl": True,
+                    "headers": {"Host": "www"},
+                    "expect": "OK",
+                    "read_timeout": 1,
+                    "open_timeout": 0.5,
+                    "ssl_timeout": 0.5,
+                    "verify": False,
+                    "server_name": "www",
+                },
+                {"type": "mysql", "username": "u", "password": "p", "database": "d", "query": "SELECT 2"},
+            ],
+        },
+        "files": {
+            "host": "localhost",
+            "port": "9000",
+            "reporter_type": "file",
+            "file_directory": "/tmp/registry",
+            "file_path": "/files",
+        },
+    },
+}
+
+SYNAPSE: dict[str, Any] = {
+    "services": {
+        "web": {
+            "discovery": {
+                "method": "zookeeper",
+                "hosts": ["127.0.0.1:2181"],
+                "path": "/nerve/web",
+                "decode": {"method": "serverset", "endpoint_name": "http"},
+                "label_filters": [{"label": "az", "value": "a", "condition": "equals"}],
+                "label_filter": {"label": "az", "value": 5},
+                "generator_config_path": "disabled",
+                "discovery_jitter": 5,
+                "retry_policy": {"max_attempts": 3, "max_delay": 60, "base_interval": 0.5, "max_interval": 5},
+                "auth": "user:word",
+                "tls": {"verify": False},
+                "session_timeout": 5,
+            },
+            "default_servers": [
+                {
+                    "host": "localhost",
+                    "port": 5,
+                    "name": "d",
+                    "weight": 1,
+                    "haproxy_server_options": "backup",
+                    "haproxy_server_id": 7,
+                    "labels": {"az": "a"},
+                    "id": 3,
+                }
+            ],
+            "keep_default_servers": True,
+            "use_previous_backends": False,
+            "backend_port_override": 80,
+            "leader_election": False,
+            "haproxy": {
+                "port": 3211,
+                "bind_address": "127.0.0.1",
+                "bind_options": "mode 600",
+                "server_port_override": 81,
+                "server_options": "check inter 2s %{name}",
+                "frontend": ["maxconn 5"],
+                "backend": ["balance leastconn"],
+                "listen": ["mode http", "option httplog"],
+                "backend_name": "web_back",
+                "backend_order": "asc",
+                "shared_frontend": ["acl a path /a"],
+                "cookie_value_method": "hash",
+            },
+            "file_output": {"disabled": False},
+        },
+        "poll": {
+            "discovery": {
+                "method": "zookeeper_poll",
+                "hosts": ["127.0.0.1:2181"],
+                "path": "/nerve/poll",
+                "polling_interval_sec": 30,
+            },
+            "discovery_multi": {
+                "watchers": {"spare": {"method": "file", "directory": "/tmp/registry", "path": "/spare"}},
+                "resolver": {"method": "sequential", "sequential_order": ["primary", "spare"]},
+            },
+            "haproxy": {"disabled": False},
+        },
+        "many": {
+            "discovery": {
+                "method": "multi",
+                "watchers": {"one": {"method": "base"}, "two": {"method": "base"}},
+                "resolver": {"method": "union"},
+            },
+            "haproxy": {"port": None, "bind_address": "/tmp/many.sock"},
+        },
+    },
+    "haproxy": {
+        "global": ["maxconn 100"],
+        "defaults": ["mode http"],
+        "extra_sections": {"listen stats": ["bind 127.0.0.1:3212", "stats enable"]},
+        "bind_address": "127.0.0.1",
+        "shared_frontend": ["bind 127.0.0.1:80"],
+        "do_writes": True,
+        "do_reloads": True,
+        "do_socket": True,
+        "do_checks": False,
+        "check_command": "haproxy -c -f /tmp/h.cfg",
+        "candidate_config_file_path": "/tmp/h.cfg.tmp",
+        "config_file_path": "/tmp/h.cfg",
+        "socket_file_path": ["/tmp/h.sock"],
+        "reload_command": "true",
+        "restart_interval": 2,
+        "restart_jitter": 0.5,
+        "state_file_path": "/tmp/state.json",
+        "state_file_ttl": 60,
+        "server_order_seed": 1,
+        "max_server_id": 1000,
+        "use_nerve_weights": True,
+    },
+    "file_output": {"output_directory": "/tmp/output"},
+}

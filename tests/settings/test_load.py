@@ -245,12 +245,12 @@ def test_unknown_keys_can_be_warnings() -> None:
         ("{discovery: {}}", "s:1: services.a.discovery: has no method, which says what it is"),
         (
             "{discovery: {method: zk}}",
-            's:1: services.a.discovery: unknown method "zk"; known: base, zookeeper, zookeeper_poll, file, multi',
+            's:1: services.a.discovery: unknown method "zk"; known: base, zookeeper, zookeeper_poll, file, ec2tag, awstag, multi',
         ),
         (
             "{discovery: {method: dns}}",
             "s:1: services.a.discovery: method dns is not there in this version of DockStack; "
-            "there are: base, zookeeper, zookeeper_poll, file, multi",
+            "there are: base, zookeeper, zookeeper_poll, file, ec2tag, awstag, multi",
         ),
         (
             "{discovery: {method: zookeeper, path: /x, hosts: null}}",
@@ -305,9 +305,40 @@ def test_unknown_keys_can_be_warnings() -> None:
             's:1: services.a.discovery_multi.resolver: unknown method "unoin"; did you mean union?',
         ),
         (
-            "{discovery: {method: base}, discovery_multi: {resolver: {method: s3_toggle, s3_url: u}}}",
-            "s:1: services.a.discovery_multi.resolver: method s3_toggle is not there in this version of DockStack; "
-            "there are: base, union, sequential",
+            "{discovery: {method: base}, discovery_multi: {resolver: {method: s3_toggle, s3_url: 's3://b/', "
+            "s3_polling_interval_seconds: 5}}}",
+            "s:1: services.a.discovery_multi.resolver.s3_url: 's3://b/' is not written as s3://BUCKET/KEY",
+        ),
+        (
+            "{discovery: {method: base}, discovery_multi: {resolver: {method: s3_toggle, s3_url: 's3://b/k', "
+            "s3_polling_interval_seconds: 0}}}",
+            "s:1: services.a.discovery_multi.resolver.s3_polling_interval_seconds: must be above 0, not 0",
+        ),
+        (
+            "{discovery: {method: multi, watchers: {x: {method: base}}, resolver: {method: s3_toggle, "
+            "s3_url: 's3://b/k', s3_polling_interval_seconds: 5}}}",
+            "s:1: services.a.discovery.resolver: s3_toggle begins with the watcher primary, "
+            "and there is none of this name",
+        ),
+        (
+            "{discovery: {method: ec2tag, tag_name: a, tag_value: b}}",
+            "s:1: services.a.backend_port_override: is missing: ec2tag finds hosts, "
+            "and not the port on which they serve",
+        ),
+        (
+            "{discovery: {method: base}, discovery_multi: {resolver: {method: union}, watchers: {"
+            "b: {method: awstag, tag_name: a, tag_value: b}}}}",
+            "s:1: services.a.backend_port_override: is missing: awstag finds hosts, "
+            "and not the port on which they serve",
+        ),
+        (
+            "{backend_port_override: 1, discovery: {method: ec2tag, tag_name: '', tag_value: b}}",
+            "s:1: services.a.discovery.tag_name: must not be empty",
+        ),
+        (
+            "{backend_port_override: 1, discovery: {method: ec2tag, tag_name: a, tag_value: b, "
+            "aws_secret_access_key: [x]}}",
+            "s:1: services.a.discovery.aws_secret_access_key: must be text",
         ),
         (
             "{discovery: {method: base}, discovery_multi: {watchers: {b: {method: base}}, "

@@ -89,7 +89,7 @@ _MEANT = {
     "greater_than": "must be above {gt:g}",
     "greater_than_equal": "must be at least {ge:g}",
 }
-_SECRET = frozenset({"password", "auth", "zk_auth", "headers"})
+_SECRET = frozenset({"password", "auth", "zk_auth", "headers", "aws_secret_access_key"})
 
 
 def _sentence(fault: Mapping[str, Any], steps: Steps, model: type[BaseModel], data: Any) -> str:
@@ -150,11 +150,8 @@ _LATER_KINDS = {
             "zookeeper_dns",
             "zookeeper_dns_poll",
             "docker",
-            "ec2tag",
-            "awstag",
             "marathon",
             "etcd",
-            "s3_toggle",
         }
     ),
 }

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    SecretStr,
+    model_validator,
+)
 
 from dockstack.settings.common import (
     Flag,
@@ -17,6 +25,7 @@ from dockstack.settings.common import (
     Port,
     Seconds,
     StatsdSettings,
+    Text,
     TlsSettings,
     Whole,
 )
@@ -133,8 +142,21 @@ class FileDiscovery(Discovery):
     decode: DecodeSettings = DecodeSettings()
 
 
+class Ec2tagDiscovery(Discovery):
+    """The running instances of Amazon's EC2 that have a tag; access that is left out is as AWS' tools find it."""
+
+    method: Literal["ec2tag", "awstag"]
+    tag_name: Annotated[Text, Field(min_length=1)]
+    tag_value: Text
+    aws_region: str | None = None
+    aws_access_key_id: Text | None = None
+    aws_secret_access_key: SecretStr | None = None
+    check_interval: Seconds = 15
+
+
 OneDiscovery = Annotated[
-    BaseDiscovery | ZookeeperDiscovery | ZookeeperPollDiscovery | FileDiscovery, Field(discriminator="method")
+    BaseDiscovery | ZookeeperDiscovery | ZookeeperPollDiscovery | FileDiscovery | Ec2tagDiscovery,
+    Field(discriminator="method"),
 ]
 """A discovery of one source."""
 
@@ -158,7 +180,30 @@ class SequentialResolver(Model):
     sequential_order: tuple[str, ...]
 
 
-Resolver = Annotated[BaseResolver | UnionResolver | SequentialResolver, Field(discriminator="method")]
+def _s3_url(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    bucket, _, key = rest.partition("/")
+    if scheme != "s3" or not bucket or not key:
+        raise ValueError(f"{url!r} is not written as s3://BUCKET/KEY")
+    return url
+
+
+class S3ToggleResolver(Model):
+    """The servers of the watcher that was drawn by the weights in a file in S3; until it was read, of `primary`."""
+
+    method: Literal["s3_toggle"]
+    s3_url: Annotated[str, AfterValidator(_s3_url)]
+    s3_polling_interval_seconds: Annotated[Number, Field(gt=0)]
+
+    @property
+    def file(self) -> tuple[str, str]:
+        """The bucket, and the key in it."""
+        bucket, _, key = self.s3_url.removeprefix("s3://").partition("/")
+        return bucket, key
+
+
+AnyResolver = BaseResolver | UnionResolver | SequentialResolver | S3ToggleResolver
+Resolver = Annotated[AnyResolver, Field(discriminator="method")]
 
 
 class MultiDiscovery(Discovery):
@@ -181,7 +226,7 @@ PRIMARY = "primary"
 """The name that a service's `discovery` has among the watchers of its `discovery_multi`."""
 
 DiscoverySettings = Annotated[
-    BaseDiscovery | ZookeeperDiscovery | ZookeeperPollDiscovery | FileDiscovery | MultiDiscovery,
+    BaseDiscovery | ZookeeperDiscovery | ZookeeperPollDiscovery | FileDiscovery | Ec2tagDiscovery | MultiDiscovery,
     Field(discriminator="method"),
 ]
 
@@ -240,7 +285,7 @@ class SynapseService(Model):
         return {**others, (PRIMARY if self.discovery_multi else ""): self.discovery}
 
     @property
-    def resolver(self) -> BaseResolver | UnionResolver | SequentialResolver | None:
+    def resolver(self) -> AnyResolver | None:
         """How the watchers become one; None where there is one only."""
         if self.discovery_multi is not None:
             return self.discovery_multi.resolver

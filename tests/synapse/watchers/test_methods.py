@@ -46,7 +46,7 @@ async def test_base_finds_nothing_once() -> None:
 
 
 def test_every_method_has_its_module() -> None:
-    assert plugins.known("watchers")[:3] == ("base", "file", "zookeeper")
+    assert {"base", "file", "zookeeper"} <= set(plugins.known("watchers"))
     assert plugins.load("watchers", "zookeeper", "here") is zookeeper.build
 
 

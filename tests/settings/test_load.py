@@ -245,7 +245,8 @@ def test_unknown_keys_can_be_warnings() -> None:
         ("{discovery: {}}", "s:1: services.a.discovery: has no method, which says what it is"),
         (
             "{discovery: {method: zk}}",
-            's:1: services.a.discovery: unknown method "zk"; known: base, zookeeper, zookeeper_poll, file, ec2tag, awstag, multi',
+            's:1: services.a.discovery: unknown method "zk"; '
+            "known: base, zookeeper, zookeeper_poll, file, ec2tag, awstag, multi",
         ),
         (
             "{discovery: {method: dns}}",

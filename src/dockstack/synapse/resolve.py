@@ -117,12 +117,13 @@ def _kept(before: Draw, fault: str, problem: str) -> Draw:
 
 
 def _drawn(weights: Mapping[str, int], number: float) -> str:
-    left = int(number * sum(weights.values()))
+    total = sum(weights.values())
+    left = min(int(number * total), total - 1)  # a product of floats may be rounded up
     for name, weight in weights.items():
         if left < weight:
             return name
         left -= weight
-    raise AssertionError("the number is not below 1")
+    raise AssertionError("a number below the sum of the weights is within one of them")
 
 
 def adopted(drawn: Draw, present: str, watchers: Mapping[str, object]) -> tuple[str, tuple[str, ...]]:

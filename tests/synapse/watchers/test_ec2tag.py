@@ -105,7 +105,7 @@ async def test_running_instances_with_the_tag_over_several_pages(
         monkeypatch.setenv(name, value)
     wanted = await launched(aws_server, 5, role="paged")
     await launched(aws_server, 1, role="another")
-    await launched(aws_server, 1, paged="role")
+    await launched(aws_server, 1, other="paged")
     said: list[Event] = []
     async with following(replace(watcher(said.append, "paged"), page=2)) as seen:
         await eventually(lambda: len(seen) == 1, "the first")

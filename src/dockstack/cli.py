@@ -357,7 +357,8 @@ def _live(
 
     level = logging.DEBUG if os.environ.get("DEBUG") else logging.INFO
     logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    for library in ("asyncio", "aiobotocore", "botocore"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     raise_file_limit()
     with locked(run_dir, role):
         for warning in warnings:

@@ -149,7 +149,6 @@ _LATER_KINDS = {
             "dns",
             "zookeeper_dns",
             "zookeeper_dns_poll",
-            "docker",
             "marathon",
             "etcd",
         }

@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from dockstack.registry.url import is_host
 from dockstack.settings.common import (
     Flag,
     Hosts,
@@ -154,8 +155,44 @@ class Ec2tagDiscovery(Discovery):
     check_interval: Seconds = 15
 
 
+def _host(host: str) -> str:
+    if not is_host(host.strip("[]")):
+        raise ValueError(f"{host!r} is neither a host name nor an IP address")
+    return host
+
+
+class DockerServer(Model):
+    """A Docker engine, by its address; without a host the one of DOCKER_HOST, or of this host's usual socket."""
+
+    name: Text | None = None
+    host: Annotated[str, AfterValidator(_host)] | None = None
+    port: Port = 4243
+
+    @model_validator(mode="after")
+    def _port_of_a_host(self) -> DockerServer:
+        if self.host is None and "port" in self.model_fields_set:
+            raise ValueError("has a port and no host; without a host it is the engine of DOCKER_HOST")
+        return self
+
+
+def _some(servers: tuple[DockerServer, ...]) -> tuple[DockerServer, ...]:
+    if not servers:
+        raise ValueError("must not be empty")
+    return servers
+
+
+class DockerDiscovery(Discovery):
+    """The published ports of the running containers of an image."""
+
+    method: Literal["docker"]
+    servers: Annotated[tuple[DockerServer, ...], AfterValidator(_some)]
+    image_name: Annotated[str, Field(min_length=1)]
+    container_port: Port
+    check_interval: Seconds = 15
+
+
 OneDiscovery = Annotated[
-    BaseDiscovery | ZookeeperDiscovery | ZookeeperPollDiscovery | FileDiscovery | Ec2tagDiscovery,
+    BaseDiscovery | ZookeeperDiscovery | ZookeeperPollDiscovery | FileDiscovery | Ec2tagDiscovery | DockerDiscovery,
     Field(discriminator="method"),
 ]
 """A discovery of one source."""
@@ -226,7 +263,13 @@ PRIMARY = "primary"
 """The name that a service's `discovery` has among the watchers of its `discovery_multi`."""
 
 DiscoverySettings = Annotated[
-    BaseDiscovery | ZookeeperDiscovery | ZookeeperPollDiscovery | FileDiscovery | Ec2tagDiscovery | MultiDiscovery,
+    BaseDiscovery
+    | ZookeeperDiscovery
+    | ZookeeperPollDiscovery
+    | FileDiscovery
+    | Ec2tagDiscovery
+    | DockerDiscovery
+    | MultiDiscovery,
     Field(discriminator="method"),
 ]
 

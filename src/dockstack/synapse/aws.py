@@ -10,7 +10,7 @@ import asyncio
 import importlib.util
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -23,7 +23,6 @@ LIMIT = 10.0
 _CONNECT = 3.0
 _DEFAULT_REGION = "us-east-1"
 _DESCRIPTIONS = ("service-2", "endpoint-rule-set-1")
-
 
 Client = Any
 """A client of the library, whose methods are those of the service."""
@@ -91,13 +90,19 @@ async def client(service: str, access: Access) -> AsyncIterator[Client]:
         session = get_session()
         session.register_component("data_loader", loader)
         region = access.region or os.environ.get("AWS_REGION") or session.get_config_variable("region")
-        async with session.create_client(
-            service,
-            region_name=region or _DEFAULT_REGION,
-            aws_access_key_id=access.key,
-            aws_secret_access_key=access.secret,
-            config=config,
-        ) as made:
+        async with AsyncExitStack() as stack:
+            opened = session.create_client(
+                service,
+                region_name=region or _DEFAULT_REGION,
+                aws_access_key_id=access.key,
+                aws_secret_access_key=access.secret,
+                config=config,
+            )
+            try:
+                async with asyncio.timeout(LIMIT):
+                    made = await stack.enter_async_context(opened)
+            except ValueError as error:  # an endpoint that is none
+                raise AwsUnavailable(str(error)) from error
             yield made
     except TimeoutError as error:
         raise AwsUnavailable(f"no answer within {LIMIT:g} s") from error

@@ -177,6 +177,17 @@ async def test_credentials_of_the_settings_and_none_at_all(
         assert seen == [Snapshot(())]
 
 
+async def test_an_endpoint_that_is_none_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in surroundings(1, tmp_path).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "no place")
+    said: list[Event] = []
+    async with following(watcher(said.append, "x")) as seen:
+        await eventually(lambda: bool(said), "a failure")
+        assert "no place" in str(said[0])
+        assert not seen
+
+
 def test_half_of_the_credentials_is_completed_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "theirs")

@@ -348,7 +348,8 @@ def _live(
 
     level = logging.DEBUG if os.environ.get("DEBUG") else logging.INFO
     logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    for library in ("asyncio", "aiobotocore", "botocore"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     log = logging.getLogger("dockstack")
     log.addFilter(Sparing())
     raise_file_limit()

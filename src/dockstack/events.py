@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-INFO, WARNING, ERROR = 20, 30, 40
+DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40
 """How much an event matters, as the logging package counts."""
 
 
@@ -76,3 +76,17 @@ def fan_out(*subscribers: Emit) -> Emit:
             subscriber(event)
 
     return emit
+
+
+def said_once(emit: Emit) -> Emit:
+    """Says a failure once, not at each of the tries that fail alike; 1,000 services may fail at the same time."""
+    said: str | None = None
+
+    def say(event: Event) -> None:
+        nonlocal said
+        error = event.error if isinstance(event, Retrying) else None
+        if error is None or error != said:
+            emit(event)
+        said = error
+
+    return say

@@ -73,6 +73,23 @@ async def test_a_stream_is_opened_again_and_a_value_resets_the_pauses() -> None:
     assert [type(event) for event in told] == [*[Retrying] * 3, Recovered, *[Retrying] * 2, Recovered]
 
 
+async def test_a_service_that_counts_requests_is_asked_again_gently() -> None:
+    told: list[Event] = []
+    opened = 0
+
+    async def stream() -> AsyncIterator[int]:
+        nonlocal opened
+        opened += 1
+        if opened < 5:
+            raise RegistryUnavailable("gone")
+        yield opened
+
+    found = follow("web", stream, (RegistryUnavailable,), told.append, 3.0, gently=True)
+    assert [value async for value in found] == [5]
+    pauses = [event.pause for event in told if isinstance(event, Retrying)]
+    assert all(size / 2 <= pause <= size for pause, size in zip(pauses, (1, 2, 3, 3), strict=True))
+
+
 async def test_beats_keep_the_grid_when_a_round_was_slow() -> None:
     loop = asyncio.get_running_loop()
     start = loop.time()

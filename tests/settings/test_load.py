@@ -11,7 +11,7 @@ from dockstack.documents import parse
 from dockstack.errors import ConfigurationError
 from dockstack.settings import load
 from dockstack.settings.nerve import HttpCheck, NerveSettings, PluginCheck
-from dockstack.settings.synapse import SynapseSettings
+from dockstack.settings.synapse import DockerDiscovery, Ec2tagDiscovery, SynapseSettings
 
 SERVICE = "services:\n  a:\n    host: h\n    port: 80\n    zk_hosts: [z]\n    zk_path: /x\n"
 HAPROXY = "haproxy: {global: [], defaults: [], do_socket: false, config_file_path: /h.cfg}\n"
@@ -245,12 +245,13 @@ def test_unknown_keys_can_be_warnings() -> None:
         ("{discovery: {}}", "s:1: services.a.discovery: has no method, which says what it is"),
         (
             "{discovery: {method: zk}}",
-            's:1: services.a.discovery: unknown method "zk"; known: base, zookeeper, zookeeper_poll, etcd, file, multi',
+            's:1: services.a.discovery: unknown method "zk"; '
+            "known: base, zookeeper, zookeeper_poll, etcd, file, ec2tag, awstag, docker, multi",
         ),
         (
             "{discovery: {method: dns}}",
             "s:1: services.a.discovery: method dns is not there in this version of DockStack; "
-            "there are: base, zookeeper, zookeeper_poll, etcd, file, multi",
+            "there are: base, zookeeper, zookeeper_poll, etcd, file, ec2tag, awstag, docker, multi",
         ),
         (
             "{discovery: {method: zookeeper, path: /x, hosts: null}}",
@@ -305,9 +306,53 @@ def test_unknown_keys_can_be_warnings() -> None:
             's:1: services.a.discovery_multi.resolver: unknown method "unoin"; did you mean union?',
         ),
         (
-            "{discovery: {method: base}, discovery_multi: {resolver: {method: s3_toggle, s3_url: u}}}",
-            "s:1: services.a.discovery_multi.resolver: method s3_toggle is not there in this version of DockStack; "
-            "there are: base, union, sequential",
+            "{discovery: {method: base}, discovery_multi: {resolver: {method: s3_toggle, s3_url: 's3://b/', "
+            "s3_polling_interval_seconds: 5}}}",
+            "s:1: services.a.discovery_multi.resolver.s3_url: 's3://b/' is not written as s3://BUCKET/KEY",
+        ),
+        (
+            "{discovery: {method: base}, discovery_multi: {resolver: {method: s3_toggle, s3_url: 's3://b/k', "
+            "s3_polling_interval_seconds: 0}}}",
+            "s:1: services.a.discovery_multi.resolver.s3_polling_interval_seconds: must be above 0, not 0",
+        ),
+        (
+            "{discovery: {method: multi, watchers: {x: {method: base}}, resolver: {method: s3_toggle, "
+            "s3_url: 's3://b/k', s3_polling_interval_seconds: 5}}}",
+            "s:1: services.a.discovery.resolver: s3_toggle begins with the watcher primary, "
+            "and there is none of this name",
+        ),
+        (
+            "{discovery: {method: ec2tag, tag_name: a, tag_value: b}}",
+            "s:1: services.a.backend_port_override: is missing: ec2tag finds hosts, "
+            "and not the port on which they serve",
+        ),
+        (
+            "{discovery: {method: base}, discovery_multi: {resolver: {method: union}, watchers: {"
+            "b: {method: awstag, tag_name: a, tag_value: b}}}}",
+            "s:1: services.a.backend_port_override: is missing: awstag finds hosts, "
+            "and not the port on which they serve",
+        ),
+        (
+            "{discovery: {method: docker, servers: [{port: 1}], image_name: i, container_port: 80}}",
+            "s:1: services.a.discovery.servers[0]: has a port and no host; "
+            "without a host it is the engine of DOCKER_HOST",
+        ),
+        (
+            "{discovery: {method: docker, servers: [], image_name: i, container_port: 80}}",
+            "s:1: services.a.discovery.servers: must not be empty",
+        ),
+        (
+            "{discovery: {method: docker, servers: [{host: 'a b'}], image_name: i, container_port: 80}}",
+            "s:1: services.a.discovery.servers[0].host: 'a b' is neither a host name nor an IP address",
+        ),
+        (
+            "{backend_port_override: 1, discovery: {method: ec2tag, tag_name: '', tag_value: b}}",
+            "s:1: services.a.discovery.tag_name: must not be empty",
+        ),
+        (
+            "{backend_port_override: 1, discovery: {method: ec2tag, tag_name: a, tag_value: b, "
+            "aws_secret_access_key: [x]}}",
+            "s:1: services.a.discovery.aws_secret_access_key: must be text",
         ),
         (
             "{discovery: {method: base}, discovery_multi: {watchers: {b: {method: base}}, "
@@ -476,6 +521,33 @@ def test_the_primary_watcher_is_the_last() -> None:
     )
     assert warnings == []
     assert list(settings.services["a"].watchers) == ["b", "c", "primary"]
+
+
+def test_sources_elsewhere_stand_beside_others() -> None:
+    settings, warnings = synapse(
+        HAPROXY
+        + """
+services:
+  a:
+    haproxy: {server_port_override: 80}
+    discovery: {method: ec2tag, tag_name: role, tag_value: 7}
+    discovery_multi:
+      watchers:
+        d: {method: docker, servers: [{name: n, host: h}, {}], image_name: web, container_port: "80"}
+        e: {method: awstag, tag_name: role, tag_value: x, aws_region: r, aws_access_key_id: k, aws_secret_access_key: s}
+      resolver: {method: s3_toggle, s3_url: 's3://b/k/l', s3_polling_interval_seconds: 0.5}
+"""
+    )
+    assert warnings == []
+    service = settings.services["a"]
+    assert [one.method for one in service.watchers.values()] == ["docker", "awstag", "ec2tag"]
+    tagged, contained = service.watchers["primary"], service.watchers["d"]
+    assert isinstance(tagged, Ec2tagDiscovery)
+    assert (tagged.tag_value, tagged.check_interval, tagged.aws_region) == ("7", 15, None)
+    assert isinstance(contained, DockerDiscovery)
+    assert [(one.name, one.host, one.port) for one in contained.servers] == [("n", "h", 4243), (None, None, 4243)]
+    assert (contained.container_port, contained.check_interval) == ("80", 15)
+    assert "aws_secret_access_key=SecretStr('**********')" in repr(settings)
 
 
 def test_default_servers_keep_the_keys_that_were_given() -> None:

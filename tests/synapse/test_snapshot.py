@@ -106,6 +106,15 @@ def test_damage_is_one_error_with_the_place(tmp_path: Path, data: bytes) -> None
         load(path)
 
 
+def test_the_fingerprint_knows_the_account_and_not_its_secret() -> None:
+    def tagged(**more: Any) -> str:
+        looks = {"method": "ec2tag", "tag_name": "a", "tag_value": "b", "aws_access_key_id": "one", **more}
+        return fingerprint(SynapseService.model_validate({"discovery": looks}))
+
+    assert tagged(aws_secret_access_key="x") == tagged(aws_secret_access_key="y")
+    assert len({tagged(), tagged(aws_access_key_id="two"), tagged(tag_value="c")}) == 3
+
+
 def test_no_file_is_nothing_saved(tmp_path: Path) -> None:
     assert load(tmp_path / "none") == {}
 

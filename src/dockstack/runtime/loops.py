@@ -62,15 +62,21 @@ async def follow(
     expected: tuple[type[Exception], ...],
     emit: Emit,
     cap: float = 1.0,
+    *,
+    gently: bool = False,
 ) -> AsyncIterator[T]:
-    """The values of a stream that is opened again after each expected failure; the pauses start over after a value."""
-    waits = pauses(cap, random.random)
+    """The values of a stream that is opened again after each expected failure; the pauses start over after a value.
+
+    `gently`: not at once, and with pauses from about a second on, for a service that counts requests.
+    """
+    first = 1.0 if gently else 0.05
+    waits = pauses(cap, random.random, first, not gently)
     failing = _Failing(what, emit)
     while True:
         try:
             async for value in open_stream():
                 failing.is_over()
-                waits = pauses(cap, random.random)
+                waits = pauses(cap, random.random, first, not gently)
                 yield value
             return
         except expected as error:

@@ -6,13 +6,14 @@ import math
 from collections.abc import Callable, Iterator
 
 
-def pauses(cap: float, uniform: Callable[[], float], first: float = 0.05) -> Iterator[float]:
-    """Seconds to wait before each retry, for ever: nothing, then about `first`, doubling up to `cap`.
+def pauses(cap: float, uniform: Callable[[], float], first: float = 0.05, eager: bool = True) -> Iterator[float]:
+    """Seconds to wait before each retry, for ever: nothing (if `eager`), then about `first`, doubling up to `cap`.
 
     Each is jittered to 50-100 % of its size by `uniform`, which returns numbers from 0 to 1, so that a fleet that lost
     its registry together does not come back in step.
     """
-    yield 0.0
+    if eager:
+        yield 0.0
     size = min(first, cap)
     while True:
         yield size * (0.5 + 0.5 * uniform())

@@ -89,7 +89,7 @@ _MEANT = {
     "greater_than": "must be above {gt:g}",
     "greater_than_equal": "must be at least {ge:g}",
 }
-_SECRET = frozenset({"password", "auth", "zk_auth", "headers"})
+_SECRET = frozenset({"password", "auth", "zk_auth", "headers", "aws_secret_access_key"})
 
 
 def _sentence(fault: Mapping[str, Any], steps: Steps, model: type[BaseModel], data: Any) -> str:
@@ -149,11 +149,7 @@ _LATER_KINDS = {
             "dns",
             "zookeeper_dns",
             "zookeeper_dns_poll",
-            "docker",
-            "ec2tag",
-            "awstag",
             "marathon",
-            "s3_toggle",
         }
     ),
 }

@@ -21,10 +21,12 @@ from dockstack.settings.synapse import (
     PRIMARY,
     STATS_SECTION,
     DiscoveryMulti,
+    Ec2tagDiscovery,
     FileDiscovery,
     HaproxySettings,
     MultiDiscovery,
     OneDiscovery,
+    S3ToggleResolver,
     SequentialResolver,
     ServiceHaproxy,
     SynapseService,
@@ -138,6 +140,7 @@ def _service(name: str, service: SynapseService, document: Document) -> Iterator
         yield Problem(document.where((*own, "haproxy", "port")), "is null, so bind_address must be the whole address")
     for place, discovery in service.sources():
         yield from _discovery(discovery, (*own, *place), document)
+    yield from _portless(service, own, document)
     yield from _order(service, own, document)
 
 
@@ -151,6 +154,14 @@ def _discovery(discovery: OneDiscovery, steps: Steps, document: Document) -> Ite
         yield Problem(document.where((*steps, "path")), f"{discovery.path!r} does not begin with a slash")
 
 
+def _portless(service: SynapseService, own: Steps, document: Document) -> Iterator[Problem]:
+    """What finds hosts without their ports, and nothing says which port it is."""
+    methods = [one.method for _, one in service.sources() if isinstance(one, Ec2tagDiscovery)]
+    if methods and service.backend_port_override is None and service.haproxy.server_port_override is None:
+        what = f"is missing: {methods[0]} finds hosts, and not the port on which they serve"
+        yield Problem(document.where((*own, "backend_port_override")), what)
+
+
 def _order(service: SynapseService, own: Steps, document: Document) -> Iterator[Problem]:
     """What is wrong with several watchers of one service, between them."""
     if service.discovery_multi is not None and isinstance(service.discovery, MultiDiscovery):
@@ -158,10 +169,13 @@ def _order(service: SynapseService, own: Steps, document: Document) -> Iterator[
         yield Problem(document.where((*own, "discovery", "method")), what)
         return
     resolver = service.resolver
+    section = "discovery" if service.discovery_multi is None else "discovery_multi"
+    if isinstance(resolver, S3ToggleResolver) and PRIMARY not in service.watchers:
+        where = document.where((*own, section, "resolver"))
+        yield Problem(where, f"s3_toggle begins with the watcher {PRIMARY}, and there is none of this name")
     if not isinstance(resolver, SequentialResolver):
         return
     names, order = service.watchers, resolver.sequential_order
-    section = "discovery" if service.discovery_multi is None else "discovery_multi"
     faults = [f"there is no watcher {one!r}" for one in dict.fromkeys(order) if one not in names]
     faults += [f"the watcher {one!r} is missing" for one in names if one not in order]
     faults += [f"the watcher {one!r} stands in it twice" for one in dict.fromkeys(order) if order.count(one) > 1]

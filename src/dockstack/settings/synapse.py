@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    SecretStr,
+    model_validator,
+)
 
+from dockstack.registry.url import is_host
 from dockstack.settings.common import (
     AloneToo,
     Flag,
@@ -18,6 +27,7 @@ from dockstack.settings.common import (
     Port,
     Seconds,
     StatsdSettings,
+    Text,
     TlsSettings,
     Whole,
 )
@@ -146,8 +156,62 @@ class FileDiscovery(Discovery):
     decode: DecodeSettings = DecodeSettings()
 
 
+class Ec2tagDiscovery(Discovery):
+    """The running instances of Amazon's EC2 that have a tag; access that is left out is as AWS' tools find it."""
+
+    method: Literal["ec2tag", "awstag"]
+    tag_name: Annotated[Text, Field(min_length=1)]
+    tag_value: Text
+    aws_region: str | None = None
+    aws_access_key_id: Text | None = None
+    aws_secret_access_key: SecretStr | None = None
+    check_interval: Seconds = 15
+
+
+def _host(host: str) -> str:
+    if not is_host(host.strip("[]")):
+        raise ValueError(f"{host!r} is neither a host name nor an IP address")
+    return host
+
+
+class DockerServer(Model):
+    """A Docker engine, by its address; without a host the one of DOCKER_HOST, or of this host's usual socket."""
+
+    name: Text | None = None
+    host: Annotated[str, AfterValidator(_host)] | None = None
+    port: Port = 4243
+
+    @model_validator(mode="after")
+    def _port_of_a_host(self) -> DockerServer:
+        if self.host is None and "port" in self.model_fields_set:
+            raise ValueError("has a port and no host; without a host it is the engine of DOCKER_HOST")
+        return self
+
+
+def _some(servers: tuple[DockerServer, ...]) -> tuple[DockerServer, ...]:
+    if not servers:
+        raise ValueError("must not be empty")
+    return servers
+
+
+class DockerDiscovery(Discovery):
+    """The published ports of the running containers of an image."""
+
+    method: Literal["docker"]
+    servers: Annotated[tuple[DockerServer, ...], AfterValidator(_some)]
+    image_name: Annotated[str, Field(min_length=1)]
+    container_port: Port
+    check_interval: Seconds = 15
+
+
 OneDiscovery = Annotated[
-    BaseDiscovery | ZookeeperDiscovery | ZookeeperPollDiscovery | EtcdDiscovery | FileDiscovery,
+    BaseDiscovery
+    | ZookeeperDiscovery
+    | ZookeeperPollDiscovery
+    | EtcdDiscovery
+    | FileDiscovery
+    | Ec2tagDiscovery
+    | DockerDiscovery,
     Field(discriminator="method"),
 ]
 """A discovery of one source."""
@@ -172,7 +236,30 @@ class SequentialResolver(Model):
     sequential_order: tuple[str, ...]
 
 
-Resolver = Annotated[BaseResolver | UnionResolver | SequentialResolver, Field(discriminator="method")]
+def _s3_url(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    bucket, _, key = rest.partition("/")
+    if scheme != "s3" or not bucket or not key:
+        raise ValueError(f"{url!r} is not written as s3://BUCKET/KEY")
+    return url
+
+
+class S3ToggleResolver(Model):
+    """The servers of the watcher that was drawn by the weights in a file in S3; until it was read, of `primary`."""
+
+    method: Literal["s3_toggle"]
+    s3_url: Annotated[str, AfterValidator(_s3_url)]
+    s3_polling_interval_seconds: Annotated[Number, Field(gt=0)]
+
+    @property
+    def file(self) -> tuple[str, str]:
+        """The bucket, and the key in it."""
+        bucket, _, key = self.s3_url.removeprefix("s3://").partition("/")
+        return bucket, key
+
+
+AnyResolver = BaseResolver | UnionResolver | SequentialResolver | S3ToggleResolver
+Resolver = Annotated[AnyResolver, Field(discriminator="method")]
 
 
 class MultiDiscovery(Discovery):
@@ -195,7 +282,14 @@ PRIMARY = "primary"
 """The name that a service's `discovery` has among the watchers of its `discovery_multi`."""
 
 DiscoverySettings = Annotated[
-    BaseDiscovery | ZookeeperDiscovery | ZookeeperPollDiscovery | EtcdDiscovery | FileDiscovery | MultiDiscovery,
+    BaseDiscovery
+    | ZookeeperDiscovery
+    | ZookeeperPollDiscovery
+    | EtcdDiscovery
+    | FileDiscovery
+    | Ec2tagDiscovery
+    | DockerDiscovery
+    | MultiDiscovery,
     Field(discriminator="method"),
 ]
 
@@ -254,7 +348,7 @@ class SynapseService(Model):
         return {**others, (PRIMARY if self.discovery_multi else ""): self.discovery}
 
     @property
-    def resolver(self) -> BaseResolver | UnionResolver | SequentialResolver | None:
+    def resolver(self) -> AnyResolver | None:
         """How the watchers become one; None where there is one only."""
         if self.discovery_multi is not None:
             return self.discovery_multi.resolver

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dockstack.events import ERROR, WARNING, Event
+from dockstack.events import DEBUG, ERROR, WARNING, Event
 
 TOLD = 3
 """How many steps of one change the log describes."""
@@ -21,6 +21,29 @@ class WatcherChosen(Event):
 
     def __str__(self) -> str:
         return f"service {self.service}: served from the watcher {self.watcher} ({self.instances} instances)"
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsDrawn(Event):
+    """A watcher was drawn by the weights in a file in S3, for all services that name the file."""
+
+    url: str
+    watcher: str
+
+    def __str__(self) -> str:
+        return f"{self.url}: the watcher {self.watcher} was drawn"
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsKept(Event):
+    """A file of weights was asked for and nothing was drawn: `fault` is why in one word, "" where it is as before."""
+
+    level: ClassVar[int] = DEBUG
+    url: str
+    fault: str
+
+    def __str__(self) -> str:
+        return f"{self.url}: nothing was drawn ({self.fault or 'the weights are as before'})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,12 @@ from dockstack import plugins
 from dockstack.events import Emit, Note, Warn
 from dockstack.model import Catalog, Entry
 from dockstack.runtime.latest import Latest
-from dockstack.settings.synapse import ServiceHaproxy, SynapseService, SynapseSettings
+from dockstack.settings.synapse import S3ToggleResolver, ServiceHaproxy, SynapseService, SynapseSettings
 from dockstack.synapse.generator import OUTPUTS
 from dockstack.synapse.haproxy.document import Layout, Picture
 from dockstack.synapse.service import Service, Surroundings
 from dockstack.synapse.snapshot import Part, Saved
+from dockstack.synapse.toggle import Toggle
 from dockstack.synapse.watchers import Sessions, Watcher
 
 
@@ -40,6 +41,8 @@ class World:
         self._sessions = sessions
         self._emit = emit
         self._around = Surroundings(_outputs(settings), self._faults)
+        self._toggles: dict[S3ToggleResolver, Toggle] = {}
+        self._reading: dict[Toggle, asyncio.Task[None]] = {}
         self._services: Mapping[str, Service] = {
             name: self._service(name, own) for name, own in _services(settings).items()
         }
@@ -122,15 +125,36 @@ class World:
             if change.services.get(name) is not service:
                 self._following.pop(service).cancel()
                 entries.pop(name, None)
+        self._end_toggles()
         entries |= {name: one.entry() for name, one in change.fresh.items() if one.known}
         ordered = {name: entries[name] for name in self._services if name in entries}
         self._put(Picture(change.layout, self._settings(), Catalog(MappingProxyType(ordered))))
 
     def _service(self, name: str, own: SynapseService) -> Service:
-        return Service(name, own, _watchers(name, own, self._sessions, self._emit), self._around, self._emit)
+        watchers = _watchers(name, own, self._sessions, self._emit)
+        return Service(name, own, watchers, self._around, self._emit, toggle=self._toggle(own))
+
+    def _toggle(self, own: SynapseService) -> Toggle | None:
+        """The one toggle of all services that read the same file at the same interval."""
+        resolver = own.resolver
+        if not isinstance(resolver, S3ToggleResolver):
+            return None
+        if resolver not in self._toggles:
+            self._toggles[resolver] = Toggle(resolver, self._emit)
+        return self._toggles[resolver]
+
+    def _end_toggles(self) -> None:
+        used = {service.toggle for service in self._services.values()}
+        for resolver, toggle in list(self._toggles.items()):
+            if toggle not in used:
+                del self._toggles[resolver]
+                if toggle in self._reading:
+                    self._reading.pop(toggle).cancel()
 
     def _begin(self, services: Mapping[str, Service]) -> None:
         for service in services.values():
+            if service.toggle is not None and service.toggle not in self._reading:
+                self._reading[service.toggle] = self._tasks.create_task(service.toggle.run())
             self._following[service] = self._tasks.create_task(service.follow(self._changed))
 
     async def _answered(self, services: Mapping[str, Service], grace: float) -> bool:

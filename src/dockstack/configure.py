@@ -35,6 +35,12 @@ class Given:
     unknown_keys_are_warnings: bool = False
 
 
+def settings_file(given: Given, default: str | None) -> Path | None:
+    """The file that the settings are in, if it is one and no base configuration; `default`: the environment's."""
+    config = given.config or default
+    return Path(config) if config and ("/" in config or Path(config).exists()) else None
+
+
 def nerve(given: Given, instance_id: str | None, env: Mapping[str, str]) -> Loaded[NerveSettings]:
     """Nerve's settings. Raises ConfigurationError with everything that is wrong."""
     config = given.config or env.get("NERVE_CONFIG")

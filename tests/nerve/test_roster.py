@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from dockstack.events import Event
-from dockstack.nerve.events import Down, Lost, Registered, Up, Withdrawn
+from dockstack.nerve.events import Down, Lost, Registered, StillThrottled, Throttled, Up, Withdrawn
 from dockstack.nerve.roster import Roster
 from dockstack.nerve.service import Service, plan
 from dockstack.registry import Locator, Registry
@@ -340,6 +340,88 @@ async def test_two_services_on_one_path_are_two_nodes() -> None:
     async with nerve() as running:
         running.roster.change(services(one={"zk_path": "/nerve/web"}, two={"zk_path": "/nerve/web"}))
         await running.registered(2)
+
+
+async def test_copies_for_a_load_test_are_services_of_their_own(backend: Backend) -> None:
+    async with nerve() as running:
+        running.roster.change(services(web={**backend.checked, "load_test_concurrency": 3}))
+        await running.registered(3)
+        assert [line.split(":")[0] for line in running.roster.health().lines] == ["web_0", "web_1", "web_2"]
+        running.roster.change(services(web={**backend.checked, "load_test_concurrency": 2}))
+        await running.registered(2)
+        assert len(running.said(Withdrawn)) == 1
+
+
+SELDOM = {"shadow_mode": False, "average_rate": 1, "max_burst": 1}
+
+
+@pytest.mark.looptime
+async def test_more_reports_than_the_rate_are_held_back_and_tried_again() -> None:
+    up = True
+
+    async def check(target: object) -> None:
+        if not up:
+            raise OSError("down")
+
+    (service,) = services(web={"checks": [{"type": "tcp"}], "check_interval": 0.1, "rate_limiting": SELDOM})
+    loop = asyncio.get_running_loop()
+    async with nerve() as running:
+        running.roster.change((replace(service, probes=(replace(service.probes[0], check=check),)),))
+        await asyncio.sleep(0.05)
+        assert len(running.nodes()) == 1
+        start, up = loop.time(), False
+        await asyncio.sleep(0.5)
+        assert len(running.nodes()) == 1
+        assert running.roster.health().lines[0].endswith("its report is held back by rate_limiting")
+        await running.registered(0)
+        assert 0.9 < loop.time() - start < 1.1
+        up = True
+        await asyncio.sleep(0.25)
+        up = False  # before it could be reported: there is nothing to report then
+        await asyncio.sleep(2)
+        assert running.nodes() == []
+        assert len(running.said(Registered)) == 1
+        assert "held back" not in running.roster.health().lines[0]
+    held = [type(event) for event in running.told if isinstance(event, Throttled)]
+    assert held[:2] == [Throttled, StillThrottled]
+    assert held.count(Throttled) == 2
+
+
+@pytest.mark.looptime
+async def test_a_service_without_checks_is_reported_when_it_may_be() -> None:
+    rare = {"shadow_mode": False, "average_rate": 0.5, "max_burst": 1}
+    async with nerve() as running:
+        running.roster.change(services(web={"rate_limiting": rare}))
+        await asyncio.sleep(0.9)
+        assert running.nodes() == []
+        assert not running.roster.ready().ok
+        await running.registered()
+        assert running.roster.ready().ok
+
+
+async def test_shadow_mode_only_tells(backend: Backend) -> None:
+    shadow = {**backend.checked, "rate_limiting": {"average_rate": 1, "max_burst": 1}}
+    async with nerve() as running:
+        running.roster.change(services(web=shadow))
+        await running.registered()
+        await backend.close()
+        await running.registered(0)
+        await backend.open()
+        await running.registered()
+    told = [event for event in running.told if isinstance(event, Throttled)]
+    assert told == [Throttled("web", shadow=True)] * 2
+
+
+@pytest.mark.looptime
+async def test_a_reload_does_not_fill_the_bucket_again() -> None:
+    async with nerve() as running:
+        running.roster.change(services(web={"rate_limiting": SELDOM}))
+        await asyncio.sleep(0.1)
+        running.roster.change(services(web={"rate_limiting": SELDOM, "weight": 1}))
+        await asyncio.sleep(0.5)
+        assert [node.get("weight") for node in running.nodes()] == [None]
+        await asyncio.sleep(0.6)
+        assert [node.get("weight") for node in running.nodes()] == [1]
 
 
 async def test_warnings_of_the_settings_are_told_once(backend: Backend) -> None:

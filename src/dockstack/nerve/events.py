@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dockstack.events import ERROR, WARNING, Event
+from dockstack.events import DEBUG, ERROR, WARNING, Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,27 @@ class Broken(Event):
             f"the check {self.check} of {self.service} has a bug and counts as failed (this is said once):\n"
             f"{self.traceback.rstrip()}"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Throttled(Event):
+    """A report is held back by the service's `rate_limiting`, or would be (`shadow`)."""
+
+    level: ClassVar[int] = WARNING
+    service: str
+    shadow: bool
+
+    def __str__(self) -> str:
+        if self.shadow:
+            return f"{self.service} changes more often than its rate_limiting allows; shadow_mode: it is reported"
+        return f"{self.service} changes more often than its rate_limiting allows: its report is held back"
+
+
+@dataclass(frozen=True, slots=True)
+class StillThrottled(Throttled):
+    """The same report was tried again, and is held back again."""
+
+    level: ClassVar[int] = DEBUG
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 
 from dockstack.events import Emit
-from dockstack.nerve.events import Down, Up
+from dockstack.nerve.events import Down, StillThrottled, Throttled, Up
+from dockstack.nerve.limit import Bucket, filled, take
 from dockstack.nerve.report import Reported, keep, place
 from dockstack.nerve.service import Round, Service, watch
 from dockstack.registry import Announcer, Locator, Registration
 from dockstack.runtime.latest import Latest
+from dockstack.settings.nerve import RateLimiting
 
 Registries = Callable[[Locator], Awaitable[Announcer]]
 """The one session with a registry, shared by all services that are announced in it."""
@@ -38,6 +40,9 @@ class Post:
         self._form = self._newest_form = 0  # which form of the service has the say, and which was started last
         self._watchers: dict[int, asyncio.Task[None]] = {}
         self._wishes: Latest[Registration | None] = Latest()
+        self._wished = self._throttled = False
+        self._limits: RateLimiting | None = None
+        self._bucket: Bucket | None = None
         self._reports: Latest[Reported] = Latest()
         self._keeper: asyncio.Task[None] | None = None
         self._successor: asyncio.Task[None] | None = None
@@ -93,6 +98,7 @@ class Post:
         registered = f"registered as {place(reported.lease)}" if reported.lease else "not registered"
         failure = self._round.failure
         reasons = [f"{failure.check}: {failure.reason}"] if failure and not self._round.up else []
+        reasons += ["its report is held back by rate_limiting"] if self._throttled else []
         reasons += [reported.error] if reported.error else []
         return ", ".join((state, registered, *reasons))
 
@@ -122,9 +128,30 @@ class Post:
                 Down(service.name, failure.check, failure.reason) if failure and not now.up else Up(service.name)
             )
         wish = service.registration if now.up else None
-        if before is None or wish != self._wishes.peek():
+        if not self._wished or wish != self._wishes.peek():
+            if self._held_back(service, wish):
+                return True
+            self._wished = True
             self._wishes.put(wish)
+        self._throttled = False
         return True
+
+    def _held_back(self, service: Service, wish: Registration | None) -> bool:
+        """Whether the report must wait for a token; that nothing is registered at the start needs none."""
+        limits = service.settings.rate_limiting
+        if wish is None and not self._wished:
+            return False
+        now = asyncio.get_running_loop().time()
+        if limits != self._limits:
+            self._limits, self._bucket = limits, filled(limits, now)
+        if self._bucket is None:
+            return False
+        self._bucket, granted = take(self._bucket, now)
+        if granted:
+            return False
+        self._emit((StillThrottled if self._throttled else Throttled)(service.name, limits.shadow_mode))
+        self._throttled = not limits.shadow_mode
+        return self._throttled
 
     async def _keep(self, after: asyncio.Task[None] | None) -> None:
         if after is not None:

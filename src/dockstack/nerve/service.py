@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dockstack import plugins
 from dockstack.errors import ConfigurationError, Problem
@@ -17,6 +17,7 @@ from dockstack.nerve.probe import Outcome, Probe
 from dockstack.nerve.registration import locator_of, registration_of
 from dockstack.registry import Locator, Registration
 from dockstack.runtime.loops import beats
+from dockstack.settings.copies import spread
 from dockstack.settings.nerve import Check, HttpCheck, NerveService, NerveSettings
 
 LONGEST_FIRST_WAIT = 2.0
@@ -69,11 +70,17 @@ def plan(settings: NerveSettings) -> tuple[Service, ...]:
             except ConfigurationError as error:
                 found.extend(error.problems)
         if locator and registration and not found:
-            services.append(Service(name, service, locator, registration, tuple(probes), _warnings(name, service)))
+            one = Service(name, service, locator, registration, tuple(probes), _warnings(name, service))
+            services += [_copy(one, each, own) for each, own in spread({name: service}).items()]
         problems.extend(found)
     if problems:
         raise ConfigurationError(*problems)
     return tuple(services)
+
+
+def _copy(service: Service, name: str, settings: NerveService) -> Service:
+    registration = replace(service.registration, key=name)
+    return replace(service, name=name, settings=settings, registration=registration)
 
 
 def _probe(name: str, service: NerveService, check: Check, where: str) -> Probe:
@@ -113,15 +120,16 @@ async def watch(service: Service, first: float, tell: Callable[[Round], bool], e
     """Checks the service each `check_interval` seconds, after `first` seconds for the first time; tells each round.
 
     Ends when `tell` answers that nobody listens any more: a check of somebody else's may swallow its cancellation.
-    Ends at once, after telling that the service is up, when there is nothing to check.
+    Ends at once, after telling that the service is up, when there is nothing to check and nothing to try again.
     """
-    if service.settings.check_mocked or not service.probes:
+    probes = () if service.settings.check_mocked else service.probes
+    if not probes and service.settings.rate_limiting.average_rate is None:
         tell(Round(True))
         return
-    histories = tuple(History() for _ in service.probes)
+    histories = tuple(History() for _ in probes)
     broken: set[str] = set()
     async for _ in beats(service.settings.check_interval, first):
-        histories, outcomes = await probe.run(service.probes, histories)
+        histories, outcomes = await probe.run(probes, histories)
         for outcome in outcomes:
             if outcome.bug and outcome.check not in broken:
                 broken.add(outcome.check)

@@ -111,6 +111,10 @@ Number = Annotated[float, BeforeValidator(_no_flag)]
 Seconds = Annotated[float, BeforeValidator(_no_flag), Field(ge=0)]
 
 
+Copies = Annotated[int, BeforeValidator(_no_flag), Field(ge=1)]
+"""How often a service is run, to see what so many cost."""
+
+
 class TlsSettings(Model):
     """TLS towards a registry; PEM files."""
 

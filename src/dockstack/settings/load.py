@@ -16,7 +16,8 @@ from dockstack.model import Address
 from dockstack.registry.url import parse_hosts
 from dockstack.settings import faults
 from dockstack.settings.common import Model
-from dockstack.settings.nerve import NerveSettings
+from dockstack.settings.copies import clashes, spread
+from dockstack.settings.nerve import NerveService, NerveSettings
 from dockstack.settings.synapse import (
     PRIMARY,
     STATS_SECTION,
@@ -52,16 +53,20 @@ class Loaded(Generic[T]):
 def nerve(document: Document, unknown_keys_are_warnings: bool = False) -> Loaded[NerveSettings]:
     """The nerve file; raises ConfigurationError with all problems."""
     loaded = _load(NerveSettings, document, unknown_keys_are_warnings)
+    if found := tuple(_clashes(loaded.settings.services, document)):
+        raise ConfigurationError(*found)
     return Loaded(loaded.settings, (*loaded.warnings, *_idle(loaded.settings, (), document)))
 
 
 def synapse(document: Document, unknown_keys_are_warnings: bool = False) -> Loaded[SynapseSettings]:
-    """The synapse file; raises ConfigurationError with all problems, those between its parts included."""
+    """The synapse file, each service as often as it is run; raises ConfigurationError with all problems, those between
+    its parts included."""
     loaded = _load(SynapseSettings, document, unknown_keys_are_warnings)
     found = tuple(_contradictions(loaded.settings, document))
     if found:
         raise ConfigurationError(*found)
-    return Loaded(loaded.settings, (*loaded.warnings, *_doubts(loaded.settings, document)))
+    as_run = loaded.settings.model_copy(update={"services": spread(loaded.settings.services)})
+    return Loaded(as_run, (*loaded.warnings, *_doubts(loaded.settings, document)))
 
 
 def with_service_files(document: Document, env: Mapping[str, str]) -> Document:
@@ -120,10 +125,18 @@ def _contradictions(settings: SynapseSettings, document: Document) -> Iterator[P
         yield Problem(document.where(()), "there is no output: give a `haproxy` or a `file_output` section")
     if settings.haproxy is not None:
         yield from _incomplete(settings.haproxy, document)
+    yield from _clashes(settings.services, document)
     for name, service in settings.services.items():
         yield from _service(name, service, document)
     if settings.haproxy is not None:
         yield from _doubled(settings.haproxy, settings.services, document)
+
+
+def _clashes(
+    services: Mapping[str, NerveService] | Mapping[str, SynapseService], document: Document
+) -> Iterator[Problem]:
+    for name, what in clashes(services):
+        yield Problem(document.where(("services", name)), what)
 
 
 def _service(name: str, service: SynapseService, document: Document) -> Iterator[Problem]:

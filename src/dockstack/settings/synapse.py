@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
 
 from dockstack.settings.common import (
+    Copies,
     Flag,
     Hosts,
     Line,
@@ -219,8 +220,6 @@ class ServiceFileOutput(Model):
 class SynapseService(Model):
     """One service: where its instances are found and what is made of them."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"load_test_concurrency"})
-
     discovery: DiscoverySettings
     discovery_multi: DiscoveryMulti | None = None
     default_servers: tuple[DefaultServer, ...] = ()
@@ -228,6 +227,7 @@ class SynapseService(Model):
     use_previous_backends: Flag = True
     backend_port_override: Port | None = None
     leader_election: Flag = False
+    load_test_concurrency: Copies | None = None
     haproxy: ServiceHaproxy = ServiceHaproxy()
     file_output: ServiceFileOutput = ServiceFileOutput()
 

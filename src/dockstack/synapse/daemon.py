@@ -16,6 +16,7 @@ from dockstack.errors import ConfigurationError, DockStackError, Problem
 from dockstack.events import Emit, Warn
 from dockstack.model import Entry
 from dockstack.registry.pool import Pool
+from dockstack.runtime.changes import Sources, tell_changes
 from dockstack.runtime.latest import Latest
 from dockstack.runtime.process import socket_in, terminated
 from dockstack.settings.synapse import HaproxySettings, SynapseService, SynapseSettings
@@ -64,7 +65,7 @@ class Options:
 
     `haproxy`: which HAProxy to run. `drain`: how long open connections have at the end. `startup_grace`: how long a
     start waits for the registries. `removal`: how long a server that left may keep its connections. `reload`: how the
-    settings are read again.
+    settings are read again, `config`: the file that they are in.
     """
 
     run_dir: Path
@@ -74,14 +75,15 @@ class Options:
     startup_grace: float = 5.0
     removal: float = 3600.0
     reload: Callable[[], SynapseSettings] | None = None
+    config: Path | None = None
 
 
 async def run(settings: SynapseSettings, options: Options, emit: Emit) -> None:
     """The whole life of the daemon; returns after SIGTERM or SIGINT, when HAProxy has ended (if it is ours).
 
-    SIGHUP reads the settings again. Raises ConfigurationError before anything is started when the settings cannot be
-    carried out, and DockStackError when something outside makes it impossible to go on. When it ends by an error
-    HAProxy goes on, and the next start adopts it.
+    SIGHUP, or a change of their files, reads the settings again. Raises ConfigurationError before anything is started
+    when the settings cannot be carried out, and DockStackError when something outside makes it impossible to go on.
+    When it ends by an error HAProxy goes on, and the next start adopts it.
     """
     try:
         await _live(settings, options, emit)
@@ -186,18 +188,26 @@ async def _live(settings: SynapseSettings, options: Options, emit: Emit) -> None
                 world.follow(pictures, options.startup_grace),
             ]
             if options.reload is not None:
-                again = Reconfigured(settings, options.reload, lambda top: layout_of(top, options), world, keeper, emit)
-                work.append(again.run(hangup, pictures, options.startup_grace))
-            tasks = [group.create_task(one) for one in work]
-            await stop.wait()
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+                sources = Sources(options.config, settings.service_conf_dir, options.reload)
+                again = Reconfigured(settings, sources.read, lambda top: layout_of(top, options), world, keeper, emit)
+                work += [
+                    tell_changes(sources.files, hangup, emit),
+                    again.run(hangup, pictures, options.startup_grace),
+                ]
+            await _until(stop, group, work)
         for part in parts:
             await part.output.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(_LONGEST_END):
                 await _last_words((keeper.flush, *(each for one in parts for each in one.unwritten)), emit)
+
+
+async def _until(stop: asyncio.Event, group: asyncio.TaskGroup, work: Iterable[Coroutine[Any, Any, None]]) -> None:
+    tasks = [group.create_task(one) for one in work]
+    await stop.wait()
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
 
 
 def _haproxy(applier: Applier, names: Names, state: StateFile | None) -> Part:

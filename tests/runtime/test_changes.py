@@ -76,7 +76,7 @@ async def test_each_way_to_write_a_file_is_one_change(write: Callable[[Path, str
 
 
 async def test_a_mounted_config_map_is_swapped(tmp_path: Path) -> None:
-    """`nerve.json` is a link to `..data/nerve.json`, and `..data` one to a directory of which each version has its own."""
+    """`nerve.json` is a link to `..data/nerve.json`, and `..data` one to the directory of the present version."""
     mount = tmp_path / "mount"
     mount.mkdir()
 

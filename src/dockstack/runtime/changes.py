@@ -85,18 +85,19 @@ async def changes(paths: Callable[[], Iterable[Path]], emit: Emit) -> AsyncItera
     mark: Mark | None = None
     said = False
     while True:
-        wanted = tuple(paths())
         with _inotify() as inotify:
+            wanted = tuple(paths())
             names = _watch(inotify, wanted) if inotify else {}
             if not names and not said:
                 said = True
                 emit(Warn(f"no inotify is left, so the settings are looked at every {UNWATCHED:g} s; raise its limits"))
-            # What happens from here on wakes us; what has happened is seen here.
-            before, mark = mark, await asyncio.to_thread(contents, wanted)
-            if before not in (None, mark):
-                yield
-                continue
-            await _woken(inotify if names else None, names)
+            # What has happened until now shows here; what happens from now on wakes us.
+            before = await asyncio.to_thread(contents, wanted)
+            mark = before if mark is None else mark
+            await _rest(inotify if names else None, names, before != mark)
+        before, mark = mark, await asyncio.to_thread(contents, wanted)
+        if before != mark:
+            yield
 
 
 def contents(paths: Iterable[Path]) -> Mark:
@@ -187,13 +188,13 @@ def _watch(inotify: Inotify, paths: Iterable[Path]) -> Mapping[int, set[str]]:
     return names
 
 
-async def _woken(inotify: Inotify | None, names: Mapping[int, set[str]]) -> None:
-    """Returns when the files may have changed and have come to rest, or when it is time for a look."""
+async def _rest(inotify: Inotify | None, names: Mapping[int, set[str]], changed: bool) -> None:
+    """Returns when the files may have changed, or have by now, and are at rest; or when it is time for a look."""
     if inotify is None:
-        await asyncio.sleep(UNWATCHED)
+        await asyncio.sleep(SETTLED if changed else UNWATCHED)
         return
     clock = asyncio.get_running_loop().time
-    if not await _heard(inotify, names, clock() + UNSEEN):
+    if not changed and not await _heard(inotify, names, clock() + UNSEEN):
         return
     end = clock() + LONGEST
     while clock() < end and await _heard(inotify, names, min(end, clock() + SETTLED)):

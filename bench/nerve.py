@@ -3,8 +3,8 @@
     python -m bench.nerve [--rounds 200] [--haproxy FILE]
 
 The start counts from the call of the program until ZooKeeper has the znode of every service. A death counts from the
-closing of the service's socket until its znode is deleted, as a watch tells it; the deaths fall at moments of chance in
-the second between two checks, so half a second is the least that their median can be. CPU is the processor time of all
+closing of the service's socket until its znode is deleted, as a watch tells it; the deaths are spread evenly over the
+second between two checks, so half a second is the least that their median can be. CPU is the processor time of all
 threads of the daemon in a quarter of a minute of peace, RSS what it has resident at its end. HTTP checks (a GET whose
 answer must contain OK) and MySQL checks (a login and a query) are measured in the same way, without deaths.
 """
@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import random
 import re
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,6 +32,7 @@ from bench.stage import haproxy as chosen
 from tests.e2e.programs import Daemon, dockstack
 from tests.servers.mariadb import MariaDBServer
 from tests.servers.zookeeper import ZooKeeperServer
+from tests.waiting import wait_until
 
 ROUNDS = 200
 CROWDS = (100, 1000)
@@ -94,9 +94,15 @@ def until_registered(server: ZooKeeperServer, daemon: Daemon, count: int) -> flo
 
 
 def measure(
-    scratch: Path, server: ZooKeeperServer, what: str, services: Sequence[Mapping[str, Any]], crowd: Listeners | None
+    scratch: Path,
+    server: ZooKeeperServer,
+    what: str,
+    services: Sequence[Mapping[str, Any]],
+    *,
+    crowd: Listeners | None = None,
+    rounds: int = 0,
 ) -> Found:
-    """Some starts, then the cost in peace, then the deaths."""
+    """Some starts, then the cost in peace, then so many deaths."""
     found = Found(what)
     for number in range(STARTS):
         with nerve(scratch / f"{what.replace(' ', '-')}-{number}", services) as (daemon, called):
@@ -108,23 +114,20 @@ def measure(
             time.sleep(PEACE)
             found.cpu = (usage.cpu(daemon.process.pid) - before) / (time.monotonic() - began)
             if crowd is not None:
-                found.deaths = deaths(server, daemon, crowd)
+                found.deaths = deaths(server, daemon, crowd, rounds)
             found.rss = usage.rss(daemon.process.pid)
     say(f"{what}: {found.cpu:.1%} of a core, {found.rss:.0f} MB")
     return found
 
 
-def deaths(server: ZooKeeperServer, daemon: Daemon, crowd: Listeners, rounds: int = ROUNDS) -> list[float]:
+def deaths(server: ZooKeeperServer, daemon: Daemon, crowd: Listeners, rounds: int) -> list[float]:
     """Seconds from the closing of a socket to the end of its znode; the services come back meanwhile."""
     client = KazooClient(hosts=server.hosts, timeout=LIMIT)
     client.start(LIMIT)
-    taken = []
+    taken: list[float] = []
     try:
-        left = rounds
-        while left:
-            batch = random.sample(range(len(crowd.ports)), min(left, len(crowd.ports) // 2))
-            taken += _batch(client, crowd, batch)
-            left -= len(batch)
+        while len(taken) < rounds:
+            taken += _batch(client, crowd, min(rounds - len(taken), len(crowd.ports) // 2))
             until_registered(server, daemon, len(crowd.ports))
     finally:
         client.stop()
@@ -132,28 +135,26 @@ def deaths(server: ZooKeeperServer, daemon: Daemon, crowd: Listeners, rounds: in
     return taken
 
 
-def _batch(client: KazooClient, crowd: Listeners, numbers: Sequence[int]) -> list[float]:
+def _batch(client: KazooClient, crowd: Listeners, count: int) -> list[float]:
+    """So many deaths. The services are checked one after the other, in their order, over the interval: who is killed
+    is chosen so that the deaths are spread evenly between two checks, wherever the first of them falls."""
     ended: dict[int, float] = {}
-    all_ended = threading.Event()
-
-    def gone(number: int) -> None:
-        ended[number] = time.monotonic()
-        if len(ended) == len(numbers):
-            all_ended.set()
-
-    for number in numbers:
+    for number in range(len(crowd.ports)):
         path = f"{ROOT}/{number:04}"
         (node,) = client.get_children(path)
-        client.exists(f"{path}/{node}", watch=lambda _, number=number: gone(number))
+        client.exists(f"{path}/{node}", watch=lambda _, number=number: ended.setdefault(number, time.monotonic()))
     killed: dict[int, float] = {}
-    for number in numbers:
-        killed[number] = crowd.kill(number)
+    for place in random.sample(range(count), count):
         time.sleep(DEATH_PAUSE * (0.5 + random.random()))
-    if not all_ended.wait(LIMIT):
-        raise SystemExit(f"{len(numbers) - len(ended)} znodes of dead services stay")
-    for number in numbers:
+        share = (time.monotonic() / INTERVAL + (place + random.random()) / count) % 1
+        number = int(share * len(crowd.ports))
+        while number in killed:
+            number = (number + 1) % len(crowd.ports)
+        killed[number] = crowd.kill(number)
+    wait_until(lambda: killed.keys() <= ended.keys(), "the end of all znodes of dead services", LIMIT)
+    for number in killed:
         crowd.open(number)
-    return [ended[number] - killed[number] for number in numbers]
+    return [ended[number] - killed[number] for number in killed]
 
 
 def run(binary: Path, rounds: int = ROUNDS) -> tuple[Goal, ...]:
@@ -164,16 +165,16 @@ def run(binary: Path, rounds: int = ROUNDS) -> tuple[Goal, ...]:
         for count in CROWDS:
             with listeners(count) as crowd:
                 wanted = [service(server, n, port, {"type": "tcp"}) for n, port in enumerate(crowd.ports)]
-                tcp[count] = measure(scratch, server, f"{count} TCP", wanted, crowd)
+                tcp[count] = measure(scratch, server, f"{count} TCP", wanted, crowd=crowd, rounds=rounds)
         with origins(scratch, binary, "web") as ports:
             check = {"type": "http", "uri": "/health", "expect": "OK", "timeout": 0.5}
             wanted = [service(server, number, ports["web"], check) for number in range(HTTP)]
-            http = measure(scratch, server, f"{HTTP} HTTP", wanted, None)
+            http = measure(scratch, server, f"{HTTP} HTTP", wanted)
         with MariaDBServer(scratch / "mariadb") as database:
             database.create_user("haproxy_check")
             check = {"type": "mysql", "username": "haproxy_check", "timeout": 0.5}
             wanted = [service(server, number, database.port, check) for number in range(MYSQL)]
-            mysql = measure(scratch, server, f"{MYSQL} MySQL", wanted, None)
+            mysql = measure(scratch, server, f"{MYSQL} MySQL", wanted)
     return _tell(about, tcp, (http, mysql))
 
 
@@ -183,10 +184,10 @@ def _tell(about: Mapping[str, str], tcp: Mapping[int, Found], others: Sequence[F
         (one.what, f"{one.cpu * 100:.1f}", f"{one.rss:.0f}", f"{percentile(one.starts, 0.5):.2f}") for one in everyone
     ]
     print(table(("checks each second", "CPU, % of a core", "RSS, MB", "start, s"), rows), end="\n\n")
-    rows = [milliseconds(one.what, one.deaths) for one in tcp.values()]
-    print(table(("service killed → znode gone, ms", *SHARES), rows))
-    for count, figures in RUBY.items():
-        print(f"for comparison, Ruby nerve with {count} (measured apart, on a machine of the same size): {figures}")
+    delays = [milliseconds(one.what, one.deaths) for one in tcp.values()]
+    print(table(("service killed → znode gone, ms", *SHARES), delays))
+    for count, theirs in RUBY.items():
+        print(f"for comparison, Ruby nerve with {count} (measured apart, on a machine of the same size): {theirs}")
     most = tcp[CROWDS[-1]]
     found = [
         Goal.at_most(f"CPU at {most.what} checks each second", 25, most.cpu * 100, " %"),

@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 
 from dockstack.events import Event
+from dockstack.model import Address
+from dockstack.nerve.checks import Check
 from dockstack.nerve.events import Down, Lost, Registered, StillThrottled, Throttled, Up, Withdrawn
 from dockstack.nerve.roster import Roster
-from dockstack.nerve.service import Service, plan
+from dockstack.nerve.service import FIRST_WAIT, Service, plan
 from dockstack.registry import Locator, Registry
 from dockstack.registry.memory import World
 from dockstack.settings.nerve import NerveSettings
@@ -433,38 +435,30 @@ async def test_warnings_of_the_settings_are_told_once(backend: Backend) -> None:
 
 
 @pytest.mark.looptime
-async def test_first_checks_are_spread_over_the_interval() -> None:
-    asked: list[float] = []
+@pytest.mark.parametrize("interval", [1, 300])
+async def test_first_checks_come_soon_and_the_others_are_spread_over_the_interval(interval: float) -> None:
+    asked: dict[str, list[float]] = {}
     loop = asyncio.get_running_loop()
 
-    async def check(target: object) -> None:
-        asked.append(loop.time() - start)
+    def note(name: str) -> Check:
+        async def check(target: Address) -> None:
+            asked.setdefault(name, []).append(loop.time() - start)
 
-    keys = {"checks": [{"type": "tcp"}], "check_interval": 1}
-    wanted = services("i-1", **{f"s{number}": keys for number in range(100)})
-    probed = tuple(replace(service, probes=(replace(service.probes[0], check=check),)) for service in wanted)
+        return check
+
+    keys = {"checks": [{"type": "tcp"}], "check_interval": interval}
+    wanted = services("i-1", **{f"s{number:02}": keys for number in range(100)})
     async with nerve() as running:
         start = loop.time()
-        running.roster.change(probed)
-        await asyncio.sleep(0.995)
-    assert [round(moment, 3) for moment in asked] == [number / 100 for number in range(100)]
-
-
-@pytest.mark.looptime
-async def test_the_first_check_of_a_long_interval_is_not_minutes_away() -> None:
-    asked: list[float] = []
-    loop = asyncio.get_running_loop()
-
-    async def check(target: object) -> None:
-        asked.append(loop.time() - start)
-
-    keys = {"checks": [{"type": "tcp"}], "check_interval": 300}
-    wanted = services("i-1", **{f"s{number}": keys for number in range(10)})
-    async with nerve() as running:
-        start = loop.time()
-        running.roster.change(replace(one, probes=(replace(one.probes[0], check=check),)) for one in wanted)
-        await asyncio.sleep(2)
-    assert len(asked) == 10
+        running.roster.change(replace(one, probes=(replace(one.probes[0], check=note(one.name)),)) for one in wanted)
+        await asyncio.sleep(3.4 * interval)
+    assert list(asked) == [service.name for service in wanted]
+    for number, moments in enumerate(asked.values()):
+        first, second, *others = moments
+        assert first == pytest.approx(FIRST_WAIT * number, abs=1e-4)
+        assert interval / 2 <= second - first <= 1.5 * interval
+        assert len(others) in (1, 2)
+        assert all((moment / interval) % 1 == pytest.approx(number / 100, abs=1e-4) for moment in (second, *others))
 
 
 @pytest.mark.looptime

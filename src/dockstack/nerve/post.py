@@ -9,7 +9,7 @@ from dockstack.events import Emit
 from dockstack.nerve.events import Down, StillThrottled, Throttled, Up
 from dockstack.nerve.limit import Bucket, filled, take
 from dockstack.nerve.report import Reported, keep, place
-from dockstack.nerve.service import Round, Service, watch
+from dockstack.nerve.service import Round, Service, Start, watch
 from dockstack.registry import Announcer, Locator, Registration
 from dockstack.runtime.latest import Latest
 from dockstack.settings.nerve import RateLimiting
@@ -26,6 +26,11 @@ class Post:
     A service that moves to another registry gets a post there, with the old post as `elsewhere`: that one goes on until
     the new registry has the service, or knows that it is down.
     """
+
+    __slots__ = (
+        "_bucket", "_checked", "_elsewhere", "_emit", "_form", "_group", "_keeper", "_limits", "_newest_form",
+        "_registries", "_reports", "_round", "_successor", "_throttled", "_watchers", "_wished", "_wishes", "service",
+    )  # fmt: skip
 
     def __init__(
         self, group: asyncio.TaskGroup, registries: Registries, emit: Emit, service: Service, elsewhere: Post | None
@@ -47,14 +52,14 @@ class Post:
         self._keeper: asyncio.Task[None] | None = None
         self._successor: asyncio.Task[None] | None = None
 
-    def start(self, first: float, after: asyncio.Task[None] | None) -> None:
-        """Watches after `first` seconds; registers once the task `after`, which withdraws the same service, is done."""
+    def start(self, first: Start, after: asyncio.Task[None] | None) -> None:
+        """Watches from `first` on; registers once the task `after`, which withdraws the same service, is done."""
         self._keeper = self._group.create_task(self._keep(after), name=f"keep {self.service.name}")
         if self._elsewhere is not None:
             self._successor = self._group.create_task(self._succeed(), name=f"move {self.service.name}")
         self._watch(self.service, first)
 
-    def replace(self, service: Service, first: float) -> None:
+    def replace(self, service: Service, first: Start) -> None:
         """Watches this form of the service as well; it has the say from its first verdict on."""
         self.service = service
         self._watch(service, first)
@@ -102,7 +107,7 @@ class Post:
         reasons += [reported.error] if reported.error else []
         return ", ".join((state, registered, *reasons))
 
-    def _watch(self, service: Service, first: float) -> None:
+    def _watch(self, service: Service, first: Start) -> None:
         for form in [form for form in self._watchers if form != self._form]:
             self._watchers.pop(form).cancel()
         self._newest_form += 1

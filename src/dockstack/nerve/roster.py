@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dockstack.admin.report import Report
 from dockstack.events import Emit, Warn
 from dockstack.nerve.post import Post, Registries
-from dockstack.nerve.service import LONGEST_FIRST_WAIT, Service
+from dockstack.nerve.service import Service, Start
 
 
 class Roster:
@@ -36,7 +36,7 @@ class Roster:
         for place, service in enumerate(fresh):
             for text in service.warnings:
                 self._emit(Warn(text))
-            self._take(service, min(service.settings.check_interval, LONGEST_FIRST_WAIT) * place / len(fresh))
+            self._take(service, Start.of(place, len(fresh), service.settings.check_interval))
 
     def end(self) -> None:
         """Stops checking and withdraws all; the group is done when that is."""
@@ -59,7 +59,7 @@ class Roster:
         post = self._posts.get(service.name)
         return post is not None and post.service == service
 
-    def _take(self, service: Service, first: float) -> None:
+    def _take(self, service: Service, first: Start) -> None:
         post = self._posts.get(service.name)
         for there in post.chain() if post else ():
             if post and there.service.locator == service.locator:

@@ -10,6 +10,9 @@ from pydantic.fields import FieldInfo
 from dockstack.documents import EnvironmentText
 from dockstack.documents.scalars import psych
 
+STATS_SECTION = "listen dockstack-stats"
+"""The extra section of synapse's file that `--stats` adds."""
+
 
 class Model(BaseModel):
     """A part of a settings file: frozen, and a key that it does not know is a problem.

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from dockstack.settings.nerve import NerveService
-from dockstack.settings.synapse import SynapseService
+if TYPE_CHECKING:
+    from dockstack.settings.nerve import NerveService
+    from dockstack.settings.synapse import SynapseService
 
-S = TypeVar("S", NerveService, SynapseService)
+S = TypeVar("S", bound="NerveService | SynapseService")
 
 
 def spread(services: Mapping[str, S]) -> dict[str, S]:
     """The services as they are run, by name; a copy knows nothing of the others, so more of them leave it alone."""
     run: dict[str, S] = {}
     for name, service in services.items():
-        one = service
-        if service.load_test_concurrency is not None:
-            one = service.model_copy(update={"load_test_concurrency": None})
-        run.update(dict.fromkeys(_names(name, service), one))
+        if service.load_test_concurrency is None:
+            run[name] = service
+        else:
+            one: S = service.model_copy(update={"load_test_concurrency": None})  # type: ignore[assignment]
+            run.update(dict.fromkeys(_names(name, service), one))
     return run
 
 

@@ -22,9 +22,6 @@ from dockstack.settings.common import (
     Whole,
 )
 
-STATS_SECTION = "listen dockstack-stats"
-"""The extra section that `--stats` adds."""
-
 
 def _one_is_a_list(value: Any) -> Any:
     return [value] if isinstance(value, dict) else value

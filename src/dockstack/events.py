@@ -57,6 +57,36 @@ class Retrying(Event):
         return f"{self.what} failed: {self.error}; trying again in {self.pause:.2f} s"
 
 
+@dataclass(frozen=True, slots=True)
+class Started(Event):
+    """The daemon is at work."""
+
+    level: ClassVar[int] = DEBUG
+
+    def __str__(self) -> str:
+        return "started"
+
+
+@dataclass(frozen=True, slots=True)
+class Reconfigured(Event):
+    """Other settings were taken over."""
+
+    def __str__(self) -> str:
+        return "the configuration was reloaded"
+
+
+@dataclass(frozen=True, slots=True)
+class Ended(Event):
+    """The daemon is at its end, `seconds` after its start; `error` is the bug that ended it, if it was one."""
+
+    level: ClassVar[int] = DEBUG
+    seconds: float
+    error: BaseException | None = None
+
+    def __str__(self) -> str:
+        return f"ended after {self.seconds:.0f} s" + (f" by {self.error!r}" if self.error else "")
+
+
 def fan_out(*subscribers: Emit) -> Emit:
     """One emitter that tells all subscribers, in order."""
 

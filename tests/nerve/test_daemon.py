@@ -25,6 +25,7 @@ from tests.conftest import StartZooKeeper
 from tests.e2e.programs import Daemon, dockstack, until
 from tests.servers.origin import Origin
 from tests.servers.ports import free_port
+from tests.servers.statsd import Receiver
 from tests.servers.zookeeper import ZooKeeperServer
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "nerve"
@@ -374,3 +375,24 @@ def test_copies_for_a_load_test_are_registered(nerve: Nerve) -> None:
     with nerve.running():
         nerve.until_ready()
         assert len(nerve.nodes("web")) == 5
+
+
+def test_its_metrics_arrive(zookeeper: ZooKeeperServer, nerve: Nerve, backend: socket.socket) -> None:
+    with Receiver() as receiver:
+        statsd = {"host": "127.0.0.1", "port": receiver.port}
+        nerve.write(on_zookeeper(zookeeper, "/metrics", **checked(backend)), statsd=statsd)
+        with nerve.running() as daemon:
+            nerve.until_ready()
+            wanted = "nerve.watcher.status.service_check:"
+            until("a metric", lambda: any(line.startswith(wanted) for line in receiver.lines()), 5, daemon)
+            daemon.terminate()
+        names = {line.partition(":")[0] for line in receiver.lines()}
+        transition = "nerve.watcher.status.transition:1|c|#new_status:up,service_name:s0"
+        assert receiver.lines().count(transition) == 1
+    assert names == {
+        "nerve.start", "nerve.stop", "nerve.config.update", "nerve.main_loop.elapsed_time", "nerve.watcher.launch",
+        "nerve.watcher.start", "nerve.watcher.stop", "nerve.watcher.status.ping.count",
+        "nerve.watcher.status.transition", "nerve.watcher.status.report.count", "nerve.watcher.status.service_check",
+        "nerve.reporter.zk.client.created", "nerve.reporter.zk.create.elapsed_time",
+        "nerve.reporter.zk.delete.elapsed_time",
+    }  # fmt: skip

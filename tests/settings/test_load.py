@@ -451,12 +451,6 @@ def test_a_name_that_haproxy_does_not_take_is_refused() -> None:
     ]
 
 
-def test_what_has_no_effect_yet_is_said() -> None:
-    effect = "is read, and has no effect in this version of DockStack"
-    assert nerve(f"instance_id: i\n{SERVICE}statsd: {{port: 1}}\n")[1] == [f"n:8: statsd: {effect}"]
-    assert synapse(f"statsd: {{port: 1}}\n{HAPROXY}")[1] == [f"s:1: statsd: {effect}"]
-
-
 def test_what_several_watchers_leave_without_effect_is_said() -> None:
     multi = "{watchers: {primary: {method: base}}, label_filters: [], resolver: {method: union}}"
     text = f"services: {{a: {{discovery: {{method: base}}, discovery_multi: {multi}}}}}\n{HAPROXY}"

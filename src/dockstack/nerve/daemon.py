@@ -10,15 +10,17 @@ from pathlib import Path
 from dockstack.admin.report import Report
 from dockstack.admin.server import serve
 from dockstack.errors import ConfigurationError
-from dockstack.events import Emit, Note, Warn
+from dockstack.events import Emit, Reconfigured, Warn, fan_out
 from dockstack.nerve import heartbeat
+from dockstack.nerve.metrics import metrics
 from dockstack.nerve.roster import Roster
 from dockstack.nerve.service import Service, plan
 from dockstack.registry.pool import Pool
 from dockstack.runtime.changes import Sources, tell_changes
 from dockstack.runtime.process import socket_in, terminated
-from dockstack.runtime.scope import servants
+from dockstack.runtime.scope import living, servants
 from dockstack.settings.nerve import NerveSettings
+from dockstack.statsd.sender import sending
 
 SOCKET = "nerve.sock"
 
@@ -38,11 +40,21 @@ class Options:
 async def run(settings: NerveSettings, options: Options, emit: Emit) -> None:
     """The whole life of the daemon; returns after SIGTERM or SIGINT, when every service is withdrawn.
 
-    SIGHUP, or a change of their files, reads the settings again. Raises ConfigurationError before anything is started
-    when a service cannot be run as its settings are, or the Unix socket's path is too long.
+    SIGHUP, or a change of their files, reads the settings again; `statsd` is that of the start. Raises
+    ConfigurationError before anything is started when a service cannot be run as its settings are, or the Unix socket's
+    path is too long.
     """
     services = plan(settings)
     socket = socket_in(options.run_dir, SOCKET)
+    async with sending(settings.statsd, metrics) as count:
+        tell = fan_out(emit, count)
+        with living(tell):
+            await _live(settings, services, socket, options, tell)
+
+
+async def _live(
+    settings: NerveSettings, services: tuple[Service, ...], socket: Path, options: Options, emit: Emit
+) -> None:
     hangup = asyncio.Event()
     async with terminated(hangup.set) as stop, Pool(emit) as pool:
         async with asyncio.TaskGroup() as group:
@@ -87,5 +99,5 @@ async def _read_again(
         faults = "\n  ".join(map(str, error.problems))
         emit(Warn(f"the configuration was not reloaded, the old one stays: {faults}"))
         return None
-    emit(Note("the configuration was reloaded"))
+    emit(Reconfigured())
     return fresh, services

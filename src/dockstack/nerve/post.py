@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 
 from dockstack.events import Emit
-from dockstack.nerve.events import Down, StillThrottled, Throttled, Up
+from dockstack.nerve.events import Checked, Down, Reaped, StillThrottled, Throttled, Up
 from dockstack.nerve.limit import Bucket, filled, take
 from dockstack.nerve.report import Reported, keep, place
 from dockstack.nerve.service import Round, Service, Start, watch
+from dockstack.nerve.timed import Timed
 from dockstack.registry import Announcer, Locator, Registration
 from dockstack.runtime.latest import Latest
 from dockstack.settings.nerve import RateLimiting
@@ -121,10 +122,14 @@ class Post:
         if form not in self._watchers:
             return False
         self._checked = asyncio.get_running_loop().time()
+        reported = self._reports.peek()
+        results = tuple((outcome.check, outcome.healthy) for outcome in now.outcomes)
+        self._emit(Checked(service.name, results, reported is None or reported.error is None))
         if now.up is None:
             return True
         for old in [old for old in self._watchers if old < form]:
             self._watchers.pop(old).cancel()
+            self._emit(Reaped(service.name, "update"))
         self._form = form
         before, self._round = self._round, now
         if before is None or before.up != now.up:
@@ -161,7 +166,8 @@ class Post:
     async def _keep(self, after: asyncio.Task[None] | None) -> None:
         if after is not None:
             await asyncio.wait({after})
-        announcer = await self._registries(self.service.locator)
+        locator = self.service.locator
+        announcer = Timed(await self._registries(locator), locator, self._emit)
         await keep(self.service.name, self._wishes, announcer, reports=self._reports, emit=self._emit)
 
     async def _succeed(self) -> None:

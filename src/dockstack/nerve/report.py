@@ -10,8 +10,8 @@ from functools import partial
 from typing import Any
 
 from dockstack.errors import RegistryUnavailable
-from dockstack.events import Emit, Event, Retrying
-from dockstack.nerve.events import Abandoned, Lost, Registered, Withdrawn
+from dockstack.events import DEBUG, Emit, Event, Retrying
+from dockstack.nerve.events import Abandoned, Lost, Registered, Reporting, Withdrawn
 from dockstack.registry import Announcer, Lease, Registration
 from dockstack.runtime.latest import Latest
 from dockstack.runtime.loops import until_done
@@ -134,8 +134,10 @@ class _Keeper:
                 await self._put(wish)
         except RegistryUnavailable as error:
             self._reports.put(Reported(self._lease, str(error) or type(error).__name__))
+            self._emit(Reporting(self._name, done=False))
             raise
         self._reports.put(Reported(self._lease))
+        self._emit(Reporting(self._name, done=True))
         return version
 
     async def _put(self, registration: Registration) -> None:
@@ -203,6 +205,9 @@ def _once(emit: Emit) -> Emit:
 
     def say(event: Event) -> None:
         nonlocal said
+        if event.level <= DEBUG:
+            emit(event)
+            return
         error = event.error if isinstance(event, Retrying) else None
         if error is None or error != said:
             emit(event)

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from dockstack.admin.report import Report
 from dockstack.events import Emit, Warn
+from dockstack.nerve.events import Launched, Reaped, Stopped
 from dockstack.nerve.post import Post, Registries
 from dockstack.nerve.service import Service, Start
 
@@ -32,16 +33,19 @@ class Roster:
         for name in [name for name in self._posts if name not in wanted]:
             if (task := self._posts.pop(name).end()) is not None:
                 self._leaving[name] = task
+            self._emit(Reaped(name, "old"))
         fresh = [service for service in wanted.values() if not self._has(service)]
         for place, service in enumerate(fresh):
             for text in service.warnings:
                 self._emit(Warn(text))
+            self._emit(Launched(service.name, "update" if service.name in self._posts else "new"))
             self._take(service, Start.of(place, len(fresh), service.settings.check_interval))
 
     def end(self) -> None:
         """Stops checking and withdraws all; the group is done when that is."""
-        for post in self._posts.values():
+        for name, post in self._posts.items():
             post.end()
+            self._emit(Stopped(name))
 
     def ready(self) -> Report:
         """Whether each service has a first verdict that was reported, and what is missing."""

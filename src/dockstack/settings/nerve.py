@@ -152,8 +152,6 @@ class NerveService(Model):
 class NerveSettings(Model):
     """The whole file. `max_repeated_report_failures` has nothing to count: a report is tried until it is written."""
 
-    idle: ClassVar[frozenset[str]] = frozenset({"statsd"})
-
     instance_id: Text = Field(min_length=1)
     services: dict[str, NerveService] = {}
     service_conf_dir: str | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
 
@@ -289,8 +289,6 @@ class FileOutputSettings(Model):
 
 class SynapseSettings(Model):
     """The whole file."""
-
-    idle: ClassVar[frozenset[str]] = frozenset({"statsd"})
 
     services: dict[str, SynapseService] = {}
     service_conf_dir: str | None = None

@@ -13,13 +13,15 @@ from typing import Any, Protocol
 from dockstack.admin.report import Report
 from dockstack.admin.server import serve
 from dockstack.errors import ConfigurationError, DockStackError, Problem
-from dockstack.events import Emit, Warn
+from dockstack.events import Emit, Warn, fan_out
 from dockstack.model import Entry
 from dockstack.registry.pool import Pool
 from dockstack.runtime.changes import Sources, tell_changes
 from dockstack.runtime.latest import Latest
 from dockstack.runtime.process import socket_in, terminated
+from dockstack.runtime.scope import living
 from dockstack.settings.synapse import HaproxySettings, SynapseService, SynapseSettings
+from dockstack.statsd.sender import sending
 from dockstack.synapse import snapshot
 from dockstack.synapse.files import manifest
 from dockstack.synapse.files.output import Files
@@ -33,6 +35,7 @@ from dockstack.synapse.haproxy.past import merged
 from dockstack.synapse.haproxy.process import Place
 from dockstack.synapse.haproxy.reload import Policy
 from dockstack.synapse.haproxy.statefile import StateFile
+from dockstack.synapse.metrics import metrics
 from dockstack.synapse.names import Names
 from dockstack.synapse.reconfigure import Reconfigured
 from dockstack.synapse.snapshot import Saved, SnapshotFile
@@ -86,7 +89,10 @@ async def run(settings: SynapseSettings, options: Options, emit: Emit) -> None:
     When it ends by an error HAProxy goes on, and the next start adopts it.
     """
     try:
-        await _live(settings, options, emit)
+        async with sending(settings.statsd, metrics) as count:
+            tell = fan_out(emit, count)
+            with living(tell):
+                await _live(settings, options, tell)
     except BaseExceptionGroup as group:
         known, bugs = group.split(DockStackError)
         if known is None or bugs is not None:
@@ -185,6 +191,7 @@ async def _live(settings: SynapseSettings, options: Options, emit: Emit) -> None
                 *(one.output.run(pictures) for one in parts),
                 *(each for one in parts for each in one.work),
                 keeper.run(),
+                world.ping(),
                 world.follow(pictures, options.startup_grace),
             ]
             if options.reload is not None:
@@ -195,6 +202,7 @@ async def _live(settings: SynapseSettings, options: Options, emit: Emit) -> None
                     again.run(hangup, pictures, options.startup_grace),
                 ]
             await _until(stop, group, work)
+            world.tell_end()
         for part in parts:
             await part.output.close()
         with suppress(TimeoutError):

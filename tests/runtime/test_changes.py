@@ -135,7 +135,7 @@ async def test_what_is_no_change_is_not_told(tmp_path: Path) -> None:
         file.touch()
         (tmp_path / "other.json").write_text("of no interest")
         (directory / "README").write_text("of no interest")
-        (directory / ".web.yaml.swp").write_text("of no interest")
+        (directory / ".web.yaml").write_text("of no interest")
         await asyncio.sleep(3 * changes.SETTLED)
         assert count() == 0
 

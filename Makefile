@@ -1,7 +1,7 @@
 # Each target works from a fresh clone and says what it installs. ARGS goes to the program: make test ARGS=tests/nerve
 BIN := .venv/bin
 MAKEFLAGS += --no-print-directory
-BENCHES := $(addprefix bench-,pure convergence burst scale churn reload)
+BENCHES := $(addprefix bench-,pure convergence burst scale churn reload nerve)
 
 .PHONY: help demo test check fmt schema lock bench $(BENCHES) clean runtime dev servers
 
@@ -10,7 +10,7 @@ help:
 	@echo "make test                everything that is checked, against real servers (ARGS=tests/nerve: some of it)"
 	@echo "make check               format, lint, types, import contracts, long modules"
 	@echo "make fmt                 format the code"
-	@echo "make bench               all benchmarks, about five minutes (ARGS=--haproxy FILE); one: $(BENCHES)"
+	@echo "make bench               all benchmarks, about eight minutes (ARGS=--haproxy FILE); one: $(BENCHES)"
 	@echo "make schema              write docs/schema anew, after a change of the files' keys"
 	@echo "make lock                write the lock files anew (ARGS=--upgrade: with newer versions)"
 	@echo "make clean               remove .venv and all caches"

@@ -123,7 +123,8 @@ def nerve(
         def read_again() -> Any:
             return configure.nerve(asked, instance_id, os.environ).settings
 
-        await run(loaded.settings, Options(run_dir, state_dir, drain, read_again), to_log)
+        config = configure.settings_file(asked, os.environ.get("NERVE_CONFIG"))
+        await run(loaded.settings, Options(run_dir, state_dir, drain, read_again, config), to_log)
 
     _live("nerve", run_dir, loaded.warnings, life)
 
@@ -215,6 +216,7 @@ def synapse(
         removal=removal,
         startup_grace=startup_grace,
         reload=read_again,
+        config=configure.settings_file(asked, os.environ.get("SYNAPSE_CONFIG")),
     )
     if dry_run:
         _preview(loaded, options)

@@ -8,15 +8,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dockstack import spec, templates
 from dockstack.documents import Document, read
 from dockstack.errors import ConfigurationError, Problem
-from dockstack.settings import load
-from dockstack.settings.load import Loaded
+from dockstack.settings import loading
+from dockstack.settings.loading import Loaded
 from dockstack.settings.nerve import NerveSettings
-from dockstack.settings.synapse import SynapseSettings
+
+if TYPE_CHECKING:
+    from dockstack.settings.synapse import SynapseSettings
 
 STATISTICS = "127.0.0.1:8080"
 """Where HAProxy's read-only page is unless the command line says otherwise."""
@@ -33,6 +35,12 @@ class Given:
     templates: tuple[Path, ...] = ()
     session_timeout: float | None = None
     unknown_keys_are_warnings: bool = False
+
+
+def settings_file(given: Given, default: str | None) -> Path | None:
+    """The file that the settings are in, if it is one and no base configuration; `default`: the environment's."""
+    config = given.config or default
+    return Path(config) if config and ("/" in config or Path(config).exists()) else None
 
 
 def nerve(given: Given, instance_id: str | None, env: Mapping[str, str]) -> Loaded[NerveSettings]:
@@ -90,7 +98,7 @@ def synapse(given: Given, ambassador: Ambassador, env: Mapping[str, str]) -> Loa
 def file(path: Path, role: str | None, lenient: bool, env: Mapping[str, str]) -> Loaded[Any]:
     """The settings of a file alone, for `check`; without a role, that of its keys. For synapse the warnings name also
     what is different from the old tools. Raises ConfigurationError with everything that is wrong."""
-    document = load.with_service_files(read(path, env), env)
+    document = loading.with_service_files(read(path, env), env)
     if (role or _role(document)) == "nerve":
         return _ready_nerve(document, lenient, ())
     loaded = _ready_synapse(document, lenient, ())
@@ -116,13 +124,14 @@ def _role(document: Document) -> str:
 def _ready_nerve(document: Document, lenient: bool, doubts: Sequence[Problem]) -> Loaded[NerveSettings]:
     from dockstack.nerve.service import plan
 
-    loaded = load.nerve(document, lenient)
+    loaded = loading.nerve(document, lenient)
     with _located(document):
         plan(loaded.settings)
     return replace(loaded, warnings=(*doubts, *loaded.warnings))
 
 
 def _ready_synapse(document: Document, lenient: bool, doubts: Sequence[Problem]) -> Loaded[SynapseSettings]:
+    from dockstack.settings import load
     from dockstack.synapse.haproxy.document import Layout
 
     loaded = load.synapse(document, lenient)
@@ -213,7 +222,7 @@ def _services(document: Document) -> dict[str, Any]:
 def _file(config: str | None, env: Mapping[str, str]) -> Document:
     if not config:
         return Document({}, {})
-    return load.with_service_files(read(Path(config), env), env)
+    return loading.with_service_files(read(Path(config), env), env)
 
 
 def _base(config: str | None, directories: tuple[Path, ...], env: Mapping[str, str]) -> tuple[Document, bool]:

@@ -68,6 +68,36 @@ class Recovered(Event):
         return f"{self.what} works again, after {self.seconds:.1f} s"
 
 
+@dataclass(frozen=True, slots=True)
+class Started(Event):
+    """The daemon is at work."""
+
+    level: ClassVar[int] = DEBUG
+
+    def __str__(self) -> str:
+        return "started"
+
+
+@dataclass(frozen=True, slots=True)
+class Reconfigured(Event):
+    """Other settings were taken over."""
+
+    def __str__(self) -> str:
+        return "the configuration was reloaded"
+
+
+@dataclass(frozen=True, slots=True)
+class Ended(Event):
+    """The daemon is at its end, `seconds` after its start; `error` is the bug that ended it, if it was one."""
+
+    level: ClassVar[int] = DEBUG
+    seconds: float
+    error: BaseException | None = None
+
+    def __str__(self) -> str:
+        return f"ended after {self.seconds:.0f} s" + (f" by {self.error!r}" if self.error else "")
+
+
 def fan_out(*subscribers: Emit) -> Emit:
     """One emitter that tells all subscribers, in order."""
 

@@ -15,7 +15,7 @@ from typing import Any
 from dockstack.errors import ConfigurationError, Problem
 from dockstack.registry import Locator
 from dockstack.registry.url import fold, is_host, parse_url
-from dockstack.settings.synapse import STATS_SECTION
+from dockstack.settings.common import STATS_SECTION
 
 Plain = dict[str, Any]
 Jq = Callable[[str, Plain], Plain]

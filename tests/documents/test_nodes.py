@@ -178,3 +178,9 @@ def test_json_is_read_as_written(data: dict[str, Any]) -> None:
     text = json.dumps(data, ensure_ascii=False)
     if "${" not in text and "<%" not in text:
         assert read(text).data == data
+
+
+@pytest.mark.parametrize("text", ["[" * 5000, "{a: " * 5000, "- " * 5000])
+def test_a_text_of_brackets_is_refused_and_breaks_nothing(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="not valid YAML"):
+        parse(text, "f", {})

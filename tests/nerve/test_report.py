@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from dockstack.errors import RegistryUnavailable
-from dockstack.events import Event, Recovered, Retrying
+from dockstack.events import DEBUG, Event, Recovered, Retrying
 from dockstack.model import Instance
 from dockstack.nerve.events import Abandoned, Lost, Registered, Withdrawn
 from dockstack.nerve.report import Reported, keep
@@ -69,9 +69,11 @@ class Kept:
         self.wishes: Latest[Registration | None] = Latest()
         self.reports: Latest[Reported] = Latest()
         self.told: list[Event] = []
-        self.task = asyncio.ensure_future(
-            keep("web", self.wishes, announcer, reports=self.reports, emit=self.told.append)
-        )
+        self.task = asyncio.ensure_future(keep("web", self.wishes, announcer, reports=self.reports, emit=self.tell))
+
+    def tell(self, event: Event) -> None:
+        if event.level > DEBUG:  # the others are for the metrics
+            self.told.append(event)
 
     def ports(self) -> list[int]:
         return [json.loads(data)["port"] for data in self.world.nodes(PATH).values()]

@@ -124,9 +124,12 @@ def test_the_defaults_of_synapse() -> None:
             "ephemeral; did you mean ephemeral?",
         ),
         (
-            "rate_limiting: {}",
-            "n:3: services.a.rate_limiting: is not there in this version of DockStack; remove it, or allow it with "
-            "--unknown-keys warn",
+            "rate_limiting: {max_burst: 0.5}",
+            "n:3: services.a.rate_limiting.max_burst: must be at least 1, not 0.5",
+        ),
+        (
+            "load_test_concurrency: 0",
+            "n:3: services.a.load_test_concurrency: must be at least 1, not 0",
         ),
         ("zk_host: [a]", "n:3: services.a.zk_host: unknown key; did you mean zk_hosts?"),
     ],
@@ -493,15 +496,6 @@ def test_a_name_that_haproxy_does_not_take_is_refused() -> None:
     ]
 
 
-def test_what_has_no_effect_yet_is_said() -> None:
-    effect = "is read, and has no effect in this version of DockStack"
-    assert nerve(f"instance_id: i\n{SERVICE}heartbeat_path: /h\nstatsd: {{port: 1}}\n")[1] == [
-        f"n:8: heartbeat_path: {effect}",
-        f"n:9: statsd: {effect}",
-    ]
-    assert synapse(f"statsd: {{port: 1}}\n{HAPROXY}")[1] == [f"s:1: statsd: {effect}"]
-
-
 def test_what_several_watchers_leave_without_effect_is_said() -> None:
     multi = "{watchers: {primary: {method: base}}, label_filters: [], resolver: {method: union}}"
     text = f"services: {{a: {{discovery: {{method: base}}, discovery_multi: {multi}}}}}\n{HAPROXY}"
@@ -603,3 +597,21 @@ def test_a_fault_in_a_service_file_has_its_line(tmp_path: Path) -> None:
     document = load.with_service_files(parse(f"instance_id: i\nservice_conf_dir: {tmp_path}\n", "n", {}), {})
     with pytest.raises(ConfigurationError, match=rf"{tmp_path}/a.yaml:2: services.a.port: port 0 is not"):
         load.nerve(document)
+
+
+def test_a_service_of_synapse_is_run_as_often_as_it_says() -> None:
+    one = "discovery: {method: base}, haproxy: {port: 80}"
+    settings, _ = synapse(f"services: {{a: {{load_test_concurrency: 2, {one}}}}}\n{HAPROXY}")
+    assert list(settings.services) == ["a_0", "a_1"]
+    assert {each.haproxy.port for each in settings.services.values()} == {80}
+    other = "a_1: {discovery: {method: base}}"
+    assert synapse_faults(f"services: {{a: {{load_test_concurrency: 2, {one}}}, {other}}}\n{HAPROXY}") == [
+        "s:1: services.a_1: is run as a_1, as a is: give one of them another name"
+    ]
+
+
+def test_copies_of_a_service_of_nerve_keep_their_names_apart() -> None:
+    other = "  a_2: {host: h, port: 81, zk_hosts: [z], zk_path: /y}\n"
+    assert nerve_faults(f"instance_id: i\n{SERVICE}    load_test_concurrency: 3\n{other}") == [
+        "n:9: services.a_2: is run as a_2, as a is: give one of them another name"
+    ]

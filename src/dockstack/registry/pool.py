@@ -10,6 +10,7 @@ from typing import Self
 
 from dockstack.events import Emit
 from dockstack.registry import Locator, Registry, open_registry
+from dockstack.registry.events import SessionUsed
 from dockstack.runtime.scope import servants
 
 Open = Callable[[Locator, Emit], AbstractAsyncContextManager[Registry]]
@@ -37,6 +38,7 @@ class Pool:
     async def get(self, locator: Locator) -> Registry:
         """The session for this locator: equal locators give the same one. Raises what its opening raises."""
         ready = self._registries.get(locator)
+        self._emit(SessionUsed(locator, fresh=ready is None))
         if ready is None:
             ready = self._registries[locator] = asyncio.get_running_loop().create_future()
             self._sessions[locator] = self._tasks.create_task(self._keep(locator, ready))

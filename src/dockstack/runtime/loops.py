@@ -85,11 +85,19 @@ async def follow(
         await asyncio.sleep(pause)
 
 
-async def beats(interval: float, first: float = 0.0) -> AsyncIterator[None]:
-    """Wakes after `first` seconds and then each `interval` seconds on a fixed grid; a slow consumer skips beats."""
+async def beats(interval: float, first: float = 0.0, phase: float | None = None) -> AsyncIterator[None]:
+    """Wakes after `first` seconds, and then each `interval` seconds on a fixed grid; a slow consumer skips beats.
+
+    The grid begins after `phase` seconds (None: with the first beat); the second beat is at least half an interval
+    behind the first.
+    """
     loop = asyncio.get_running_loop()
-    start = loop.time() + first
+    start = loop.time()
+    grid = start + (first if phase is None else phase)
     await asyncio.sleep(first)
+    yield
+    now = max(loop.time(), start + first + interval / 2)
     while True:
+        await asyncio.sleep(next_beat(grid, interval, now) - loop.time())
         yield
-        await asyncio.sleep(next_beat(start, interval, loop.time()) - loop.time())
+        now = loop.time()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
+_EARLY = 1e-6  # seconds
+
 
 def pauses(cap: float, uniform: Callable[[], float], first: float = 0.05, eager: bool = True) -> Iterator[float]:
     """Seconds to wait before each retry, for ever: nothing (if `eager`), then about `first`, doubling up to `cap`.
@@ -22,4 +24,6 @@ def pauses(cap: float, uniform: Callable[[], float], first: float = 0.05, eager:
 
 def next_beat(start: float, interval: float, now: float) -> float:
     """The first moment after `now` on the grid `start + n * interval`: a slow round skips beats, it never drifts."""
-    return start + (math.floor((now - start) / interval) + 1) * interval
+    # A timer may fire, and numbers may be rounded, a little before the beat that it is for: 0.3 / 0.1 is less than 3.
+    number = math.floor((now + _EARLY - start) / interval) + 1
+    return start + number * interval

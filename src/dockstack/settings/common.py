@@ -23,6 +23,9 @@ from pydantic_core import CoreSchema
 from dockstack.documents import EnvironmentText
 from dockstack.documents.scalars import psych
 
+STATS_SECTION = "listen dockstack-stats"
+"""The extra section of synapse's file that `--stats` adds."""
+
 
 class Model(BaseModel):
     """A part of a settings file: frozen, and a key that it does not know is a problem.
@@ -170,6 +173,10 @@ Number = Annotated[float, BeforeValidator(_no_flag)]
 """A finite number."""
 
 Seconds = Annotated[float, BeforeValidator(_no_flag), Field(ge=0)]
+
+
+Copies = Annotated[int, BeforeValidator(_no_flag), Field(ge=1)]
+"""How often a service is run, to see what so many cost."""
 
 
 class TlsSettings(Model):

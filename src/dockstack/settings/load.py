@@ -1,25 +1,19 @@
-"""From plain data to settings, or to everything that is wrong with them; and the files of `service_conf_dir`."""
+"""The synapse file: from plain data to settings, or to everything that is wrong, also between its parts."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Generic, TypeVar
 
-from pydantic import BaseModel, ValidationError
-
-from dockstack.documents import Document, Steps, read, spelled
+from dockstack.documents import Document, Steps
 from dockstack.errors import ConfigurationError, Problem
 from dockstack.model import Address
 from dockstack.registry.url import parse_hosts
-from dockstack.settings import faults
-from dockstack.settings.common import Model
-from dockstack.settings.nerve import NerveSettings
+from dockstack.settings.common import STATS_SECTION
+from dockstack.settings.copies import spread
+from dockstack.settings.loading import Loaded, clashing, idle, nerve, validated, with_service_files
 from dockstack.settings.synapse import (
     PRIMARY,
-    STATS_SECTION,
     DiscoveryMulti,
     Ec2tagDiscovery,
     FileDiscovery,
@@ -35,7 +29,7 @@ from dockstack.settings.synapse import (
 )
 from dockstack.settings.template import fault as template_fault
 
-T = TypeVar("T", bound=BaseModel)
+__all__ = ["Loaded", "bind_of", "nerve", "synapse", "with_service_files"]
 
 _ZOOKEEPER = 2181
 _NAME = re.compile(r"[A-Za-z0-9_.:-]+")
@@ -43,78 +37,15 @@ _EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})
 _ALIASES = {"localhost": "127.0.0.1", "*": "0.0.0.0", "": "0.0.0.0", "[::1]": "::1", "[::]": "::"}
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded(Generic[T]):
-    """Settings that can be run, and what in them an operator should look at."""
-
-    settings: T
-    warnings: tuple[Problem, ...] = ()
-
-
-def nerve(document: Document, unknown_keys_are_warnings: bool = False) -> Loaded[NerveSettings]:
-    """The nerve file; raises ConfigurationError with all problems."""
-    loaded = _load(NerveSettings, document, unknown_keys_are_warnings)
-    return Loaded(loaded.settings, (*loaded.warnings, *_idle(loaded.settings, (), document)))
-
-
 def synapse(document: Document, unknown_keys_are_warnings: bool = False) -> Loaded[SynapseSettings]:
-    """The synapse file; raises ConfigurationError with all problems, those between its parts included."""
-    loaded = _load(SynapseSettings, document, unknown_keys_are_warnings)
+    """The synapse file, each service as often as it is run; raises ConfigurationError with all problems, those between
+    its parts included."""
+    loaded = validated(SynapseSettings, document, unknown_keys_are_warnings)
     found = tuple(_contradictions(loaded.settings, document))
     if found:
         raise ConfigurationError(*found)
-    return Loaded(loaded.settings, (*loaded.warnings, *_doubts(loaded.settings, document)))
-
-
-def with_service_files(document: Document, env: Mapping[str, str]) -> Document:
-    """The document with the services of its `service_conf_dir`, each in a file of its name, which win.
-
-    The directory is relative to the working directory. Raises ConfigurationError when it or a file cannot be read.
-    """
-    named = document.data.get("service_conf_dir")
-    if not isinstance(named, str):
-        return document
-    directory = Path(named)
-    if not directory.is_dir():
-        where = document.where(("service_conf_dir",))
-        raise ConfigurationError(Problem(where, f"{directory.absolute()} is no directory; make it or remove the key"))
-    problems: list[Problem] = []
-    files: dict[str, Path] = {}
-    for file in sorted(file for ending in ("*.json", "*.yaml") for file in directory.glob(ending)):
-        if file.name.startswith("."):
-            continue
-        if file.stem in files:
-            problems.append(Problem(str(file), f"{files[file.stem]} describes the same service; remove one of them"))
-        files[file.stem] = file
-        try:
-            document = document.with_part(("services", file.stem), read(file, env))
-        except ConfigurationError as error:
-            problems += error.problems
-    if problems:
-        raise ConfigurationError(*problems)
-    return document
-
-
-def _load(model: type[T], document: Document, lenient: bool) -> Loaded[T]:
-    warnings = list(document.warnings)
-    data = document.data
-    try:
-        settings = model.model_validate(data)
-    except ValidationError as error:
-        unknown = faults.unknown_keys(error, data)
-        if not (lenient and unknown):
-            raise ConfigurationError(*faults.problems(error, model, document)) from None
-        warnings += [Problem(document.where(steps), "unknown key, ignored") for steps in unknown]
-        data = faults.without(data, unknown)
-        try:
-            settings = model.model_validate(data)
-        except ValidationError as remaining:
-            raise ConfigurationError(*faults.problems(remaining, model, document.with_data(data))) from None
-    quoted = faults.quoted_numbers(settings, data)
-    if quoted:
-        named = ", ".join(spelled(steps) for steps in quoted[:3]) + (" …" if len(quoted) > 3 else "")
-        warnings.append(Problem(document.where(()), f"numbers in quotes are read as numbers: {named}"))
-    return Loaded(settings, tuple(warnings))
+    as_run = loaded.settings.model_copy(update={"services": spread(loaded.settings.services)})
+    return Loaded(as_run, (*loaded.warnings, *_doubts(loaded.settings, document)))
 
 
 def _contradictions(settings: SynapseSettings, document: Document) -> Iterator[Problem]:
@@ -122,6 +53,7 @@ def _contradictions(settings: SynapseSettings, document: Document) -> Iterator[P
         yield Problem(document.where(()), "there is no output: give a `haproxy` or a `file_output` section")
     if settings.haproxy is not None:
         yield from _incomplete(settings.haproxy, document)
+    yield from clashing(settings.services, document)
     for name, service in settings.services.items():
         yield from _service(name, service, document)
     if settings.haproxy is not None:
@@ -205,15 +137,10 @@ def _same(bind: str) -> str:
     return f"{_ALIASES.get(host.lower(), host)}:{port}" if colon and port.isdigit() else bind
 
 
-def _idle(settings: Model, steps: Steps, document: Document) -> Iterator[Problem]:
-    for key in sorted(type(settings).idle & settings.model_fields_set):
-        yield Problem(document.where((*steps, key)), "is read, and has no effect in this version of DockStack")
-
-
 def _doubts(settings: SynapseSettings, document: Document) -> Iterator[Problem]:
-    yield from _idle(settings, (), document)
+    yield from idle(settings, (), document)
     if settings.haproxy is not None:
-        yield from _idle(settings.haproxy, ("haproxy",), document)
+        yield from idle(settings.haproxy, ("haproxy",), document)
     for name, service in settings.services.items():
         yield from _without_effect(service, ("services", name), document)
         if service.haproxy.use_nerve_weights:

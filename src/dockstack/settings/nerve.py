@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
 
 from dockstack.settings.common import (
+    Copies,
     Flag,
     Hosts,
     Line,
@@ -108,10 +109,17 @@ def _only_literal_true(value: Any) -> bool:
     return value is True
 
 
+class RateLimiting(Model):
+    """How often a service may be reported: `average_rate` times a second (null: as often as it changes), after a rest
+    `max_burst` times at once. In shadow mode what would be held back is told, and reported all the same."""
+
+    shadow_mode: Flag = True
+    average_rate: Number | None = Field(default=None, ge=0)
+    max_burst: Number | None = Field(default=None, ge=1)
+
+
 class NerveService(Model):
     """One service: its address, its checks, and its reporter."""
-
-    later: ClassVar[frozenset[str]] = frozenset({"rate_limiting", "load_test_concurrency"})
 
     host: str
     port: Port
@@ -122,6 +130,8 @@ class NerveService(Model):
     weight: Whole | None = Field(default=None, ge=0)
     haproxy_server_options: Line | None = None
     labels: dict[str, Any] | None = None
+    rate_limiting: RateLimiting = RateLimiting()
+    load_test_concurrency: Copies | None = None
 
     zk_hosts: Hosts = ()
     zk_path: str | None = None
@@ -147,8 +157,6 @@ class NerveService(Model):
 
 class NerveSettings(Model):
     """The whole file. `max_repeated_report_failures` has nothing to count: a report is tried until it is written."""
-
-    idle: ClassVar[frozenset[str]] = frozenset({"heartbeat_path", "statsd"})
 
     instance_id: Word = Field(min_length=1)
     services: dict[str, NerveService] = {}

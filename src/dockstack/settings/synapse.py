@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -18,6 +18,7 @@ from pydantic import (
 from dockstack.registry.url import is_host
 from dockstack.settings.common import (
     AloneToo,
+    Copies,
     Flag,
     Hosts,
     Line,
@@ -31,9 +32,6 @@ from dockstack.settings.common import (
     TlsSettings,
     Whole,
 )
-
-STATS_SECTION = "listen dockstack-stats"
-"""The extra section that `--stats` adds."""
 
 
 def _one_is_a_list(value: Any) -> Any:
@@ -327,8 +325,6 @@ class ServiceFileOutput(Model):
 class SynapseService(Model):
     """One service: where its instances are found and what is made of them."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"load_test_concurrency"})
-
     discovery: DiscoverySettings
     discovery_multi: DiscoveryMulti | None = None
     default_servers: tuple[DefaultServer, ...] = ()
@@ -336,6 +332,7 @@ class SynapseService(Model):
     use_previous_backends: Flag = True
     backend_port_override: Port | None = None
     leader_election: Flag = False
+    load_test_concurrency: Copies | None = None
     haproxy: ServiceHaproxy = ServiceHaproxy()
     file_output: ServiceFileOutput = ServiceFileOutput()
 
@@ -400,8 +397,6 @@ class FileOutputSettings(Model):
 
 class SynapseSettings(Model):
     """The whole file."""
-
-    idle: ClassVar[frozenset[str]] = frozenset({"statsd"})
 
     services: dict[str, SynapseService] = {}
     service_conf_dir: str | None = None

@@ -13,12 +13,15 @@ from typing import Any, Protocol
 from dockstack.admin.report import Report
 from dockstack.admin.server import serve
 from dockstack.errors import ConfigurationError, DockStackError, Problem
-from dockstack.events import Emit, Warn
+from dockstack.events import Emit, Warn, fan_out
 from dockstack.model import Entry
 from dockstack.registry.pool import Pool
+from dockstack.runtime.changes import Sources, tell_changes
 from dockstack.runtime.latest import Latest
 from dockstack.runtime.process import socket_in, terminated
+from dockstack.runtime.scope import living
 from dockstack.settings.synapse import HaproxySettings, SynapseService, SynapseSettings
+from dockstack.statsd.sender import sending
 from dockstack.synapse import snapshot
 from dockstack.synapse.files import manifest
 from dockstack.synapse.files.output import Files
@@ -32,6 +35,7 @@ from dockstack.synapse.haproxy.past import merged
 from dockstack.synapse.haproxy.process import Place
 from dockstack.synapse.haproxy.reload import Policy
 from dockstack.synapse.haproxy.statefile import StateFile
+from dockstack.synapse.metrics import metrics
 from dockstack.synapse.names import Names
 from dockstack.synapse.reconfigure import Reconfigured
 from dockstack.synapse.snapshot import Saved, SnapshotFile
@@ -64,7 +68,7 @@ class Options:
 
     `haproxy`: which HAProxy to run. `drain`: how long open connections have at the end. `startup_grace`: how long a
     start waits for the registries. `removal`: how long a server that left may keep its connections; 0: not at all.
-    `reload`: how the settings are read again.
+    `reload`: how the settings are read again, `config`: the file that they are in.
     """
 
     run_dir: Path
@@ -74,17 +78,21 @@ class Options:
     startup_grace: float = 5.0
     removal: float = 3600.0
     reload: Callable[[], SynapseSettings] | None = None
+    config: Path | None = None
 
 
 async def run(settings: SynapseSettings, options: Options, emit: Emit) -> None:
     """The whole life of the daemon; returns after SIGTERM or SIGINT, when HAProxy has ended (if it is ours).
 
-    SIGHUP reads the settings again. Raises ConfigurationError before anything is started when the settings cannot be
-    carried out, and DockStackError when something outside makes it impossible to go on. When it ends by an error
-    HAProxy goes on, and the next start adopts it.
+    SIGHUP, or a change of their files, reads the settings again. Raises ConfigurationError before anything is started
+    when the settings cannot be carried out, and DockStackError when something outside makes it impossible to go on.
+    When it ends by an error HAProxy goes on, and the next start adopts it.
     """
     try:
-        await _live(settings, options, emit)
+        async with sending(settings.statsd, metrics) as count:
+            tell = fan_out(emit, count)
+            with living(tell):
+                await _live(settings, options, tell)
     except BaseExceptionGroup as group:
         known, bugs = group.split(DockStackError)
         if known is None or bugs is not None:
@@ -186,12 +194,18 @@ async def _live(settings: SynapseSettings, options: Options, emit: Emit) -> None
                 *(one.output.run(pictures) for one in parts),
                 *(each for one in parts for each in one.work),
                 keeper.run(),
+                world.ping(),
                 world.follow(pictures, options.startup_grace),
             ]
             if options.reload is not None:
-                again = Reconfigured(settings, options.reload, lambda top: layout_of(top, options), world, keeper, emit)
-                work.append(again.run(hangup, pictures, options.startup_grace))
+                sources = Sources(options.config, settings.service_conf_dir, options.reload)
+                again = Reconfigured(settings, sources.read, lambda top: layout_of(top, options), world, keeper, emit)
+                work += [
+                    tell_changes(sources.files, hangup, emit),
+                    again.run(hangup, pictures, options.startup_grace),
+                ]
             await _until(stop, group, work)
+            world.tell_end()
         for part in parts:
             await part.output.close()
         with suppress(TimeoutError):

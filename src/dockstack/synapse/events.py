@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dockstack.events import DEBUG, ERROR, WARNING, Event
+from dockstack.registry import Locator
 
 TOLD = 3
 """How many steps of one change the log describes."""
@@ -134,6 +135,85 @@ class HaproxyEnded(Event):
 
     def __str__(self) -> str:
         return f"HAProxy {self.how}; it is started again in {self.pause:.2f} s"
+
+
+# What only the metrics count: the log tells the same when something changes.
+
+
+@dataclass(frozen=True, slots=True)
+class Discovered(Event):
+    """A watcher has read a path of a registry. `seconds`: how long that took, where it was begun by us; `size`: bytes
+    of its instances' names; `faults`: nodes that were skipped."""
+
+    level: ClassVar[int] = DEBUG
+    locator: Locator
+    path: str
+    seconds: float | None
+    size: int
+    faults: int
+    polled: bool = False
+    service: str = ""
+
+    def __str__(self) -> str:
+        took = "" if self.seconds is None else f" in {self.seconds * 1000:.1f} ms"
+        return f"service {self.service}: {self.locator}, path {self.path} is read{took}"
+
+
+@dataclass(frozen=True, slots=True)
+class Pinged(Event):
+    """Each second, for each service: whether its watchers have answered."""
+
+    level: ClassVar[int] = DEBUG
+    service: str
+    answered: bool
+
+    def __str__(self) -> str:
+        return f"service {self.service}: {'answered' if self.answered else 'no answer yet'}"
+
+
+@dataclass(frozen=True, slots=True)
+class WatcherStarted(Event):
+    """A service is followed from now on; `several`: by more than one watcher."""
+
+    level: ClassVar[int] = DEBUG
+    service: str
+    several: bool
+
+    def __str__(self) -> str:
+        return f"service {self.service} is followed"
+
+
+@dataclass(frozen=True, slots=True)
+class WatcherStopped(Event):
+    """A service, or a form of it that another replaces, is no longer followed."""
+
+    level: ClassVar[int] = DEBUG
+    service: str
+    several: bool
+
+    def __str__(self) -> str:
+        return f"service {self.service} is no longer followed"
+
+
+@dataclass(frozen=True, slots=True)
+class AllAnswered(Event):
+    """Every watcher has answered, `seconds` after the start."""
+
+    seconds: float
+    services: int
+
+    def __str__(self) -> str:
+        return f"every watcher has answered; services: {self.services}"
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigurationChanged(Event):
+    """The outputs have another picture to carry out."""
+
+    level: ClassVar[int] = DEBUG
+
+    def __str__(self) -> str:
+        return "there is something new to carry out"
 
 
 def first(texts: tuple[str, ...], most: int = 3) -> str:

@@ -5,20 +5,33 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from time import monotonic
 from types import MappingProxyType
 
 from dockstack import plugins
-from dockstack.events import Emit, Note, Warn
+from dockstack.events import Emit, Event, Warn
 from dockstack.model import Catalog, Entry
 from dockstack.runtime.latest import Latest
+from dockstack.runtime.loops import beats
 from dockstack.settings.synapse import S3ToggleResolver, ServiceHaproxy, SynapseService, SynapseSettings
+from dockstack.synapse.events import (
+    AllAnswered,
+    ConfigurationChanged,
+    Discovered,
+    Pinged,
+    WatcherStarted,
+    WatcherStopped,
+)
 from dockstack.synapse.generator import OUTPUTS
 from dockstack.synapse.haproxy.document import Layout, Picture
 from dockstack.synapse.service import Service, Surroundings
 from dockstack.synapse.snapshot import Part, Saved
 from dockstack.synapse.toggle import Toggle
 from dockstack.synapse.watchers import Sessions, Watcher
+
+PING = 1.0
+"""Seconds between two looks whether the watchers have answered, as in SmartStack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +100,11 @@ class World:
     async def follow(self, pictures: Latest[Picture], grace: float) -> None:
         """Puts the first picture when every watcher has answered, or `grace` seconds are over; then at every change."""
         self._pictures = pictures
+        began = monotonic()
         async with asyncio.TaskGroup() as self._tasks:
             self._begin(self._services)
             if await self._answered(self._services, grace):
-                self._emit(Note(f"every watcher has answered; services: {len(self._services)}"))
+                self._emit(AllAnswered(monotonic() - began, len(self._services)))
             entries = {name: service.entry() for name, service in self._services.items() if service.known}
             self._put(Picture(self._layout, self._settings(), Catalog(MappingProxyType(entries))))
 
@@ -124,11 +138,23 @@ class World:
         for name, service in before.items():
             if change.services.get(name) is not service:
                 self._following.pop(service).cancel()
+                self._emit(WatcherStopped(name, len(service.own.watchers) > 1))
                 entries.pop(name, None)
         self._end_toggles()
         entries |= {name: one.entry() for name, one in change.fresh.items() if one.known}
         ordered = {name: entries[name] for name in self._services if name in entries}
         self._put(Picture(change.layout, self._settings(), Catalog(MappingProxyType(ordered))))
+
+    async def ping(self) -> None:
+        """Tells each second of each service whether its watchers have answered, for ever."""
+        async for _ in beats(PING):
+            for name, service in self._services.items():
+                self._emit(Pinged(name, service.heard))
+
+    def tell_end(self) -> None:
+        """Tells that no service is followed any more."""
+        for name, service in self._services.items():
+            self._emit(WatcherStopped(name, len(service.own.watchers) > 1))
 
     def _service(self, name: str, own: SynapseService) -> Service:
         watchers = _watchers(name, own, self._sessions, self._emit)
@@ -156,6 +182,7 @@ class World:
             if service.toggle is not None and service.toggle not in self._reading:
                 self._reading[service.toggle] = self._tasks.create_task(service.toggle.run())
             self._following[service] = self._tasks.create_task(service.follow(self._changed))
+            self._emit(WatcherStarted(service.name, len(service.own.watchers) > 1))
 
     async def _answered(self, services: Mapping[str, Service], grace: float) -> bool:
         """Whether the watchers of all of these have answered within `grace` seconds; says so when they have not."""
@@ -180,6 +207,7 @@ class World:
     def _put(self, picture: Picture) -> None:
         self._picture = picture
         self._pictures.put(picture)
+        self._emit(ConfigurationChanged())
 
     def _settings(self) -> Mapping[str, SynapseService]:
         return MappingProxyType({name: service.settings for name, service in self._services.items()})
@@ -216,5 +244,14 @@ def _watchers(name: str, own: SynapseService, sessions: Sessions, emit: Emit) ->
     made: dict[str, Watcher] = {}
     for watcher, discovery in own.watchers.items():
         where = f"services.{name}.discovery.method" if not watcher else f"services.{name}, watcher {watcher}: method"
-        made[watcher] = plugins.load("watchers", discovery.method, where)(discovery, sessions, emit)
+        made[watcher] = plugins.load("watchers", discovery.method, where)(discovery, sessions, _named(name, emit))
     return made
+
+
+def _named(service: str, emit: Emit) -> Emit:
+    """For the watchers of a service, which do not know whose they are."""
+
+    def tell(event: Event) -> None:
+        emit(replace(event, service=service) if isinstance(event, Discovered) else event)
+
+    return tell

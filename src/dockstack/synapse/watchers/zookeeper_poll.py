@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
+from time import monotonic
 
 from dockstack.errors import ConfigurationError, Problem, RegistryUnavailable
 from dockstack.events import Emit
@@ -14,7 +15,7 @@ from dockstack.registry.url import fold
 from dockstack.runtime import loops
 from dockstack.settings.synapse import ZookeeperPollDiscovery
 from dockstack.synapse.watchers import Sessions, Watcher
-from dockstack.synapse.watchers._registry import config_path, decoder
+from dockstack.synapse.watchers._registry import config_path, decoder, discovered
 from dockstack.synapse.watchers.zookeeper import locator
 
 SHORTEST = 0.5
@@ -53,7 +54,9 @@ class PollingWatcher:
         registry = await self.sessions.get(self.locator)
         if not isinstance(registry, Reader):
             raise ConfigurationError(Problem(str(self.locator), "this registry cannot be polled"))
+        began = monotonic()
         snapshot = await registry.read(self.path, self.decoder)
+        self.emit(discovered(self.locator, self.path, snapshot, began, polled=True))
         if self.config_path == self.path:
             return snapshot
         if self.config_path is None:

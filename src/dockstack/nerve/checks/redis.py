@@ -1,0 +1,90 @@
+"""Up when a Redis server answers PING and EXISTS, and with `role`, when it has that role.
+
+A connection for each round: one that is kept would hide that no new one can be made (maxclients, a changed password).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dockstack.model import Address
+from dockstack.nerve.checks import Check, Unhealthy
+from dockstack.nerve.checks._tls import context_of
+from dockstack.plugins import extra
+from dockstack.settings.nerve import RedisCheck
+
+if TYPE_CHECKING:
+    import ssl
+
+    from redis.asyncio import Connection
+
+_KEY = "nerve-redis-service-check"
+_SAME = {"replica": "slave"}
+
+
+def build(settings: RedisCheck, target: Address) -> Check:
+    """The check with its TLS context; raises ValueError without the client, OSError when a file cannot be used."""
+    with extra("redis", "the redis check"):
+        import redis.asyncio  # noqa: F401 - at the start, where there is time for it
+    context = context_of(settings.tls)
+
+    async def check(target: Address) -> None:
+        await ask(settings, target, context)
+
+    return check
+
+
+async def ask(settings: RedisCheck, target: Address, context: ssl.SSLContext | None) -> None:
+    """One conversation on a connection of its own; raises Unhealthy with the server's own words, OSError."""
+    from redis.exceptions import ConnectionError as Broken
+    from redis.exceptions import RedisError, ResponseError
+
+    connection = _connection(settings, target, context)
+    try:
+        await connection.connect()  # type: ignore[no-untyped-call]
+        await connection.send_command("PING")
+        await connection.read_response()
+        await connection.send_command("EXISTS", _KEY)
+        await connection.read_response()
+        if settings.role is not None:
+            await connection.send_command("ROLE")
+            judge_role(await connection.read_response(), settings.role)
+    except ResponseError as error:
+        raise Unhealthy(f"the server says: {error}") from error
+    except Broken as error:
+        cause = error.__context__
+        if isinstance(cause, OSError) and cause.errno:
+            raise cause from None
+        raise Unhealthy(str(error)) from error
+    except RedisError as error:
+        raise Unhealthy(f"the server says: {error}") from error
+    finally:
+        if connection._writer is not None:
+            connection._writer.transport.abort()  # a polite end would wait for a server that is silent
+        await connection.disconnect(nowait=True)
+
+
+def judge_role(answer: object, wanted: str) -> None:
+    """Returns when the answer to ROLE is the wanted role; raises Unhealthy with the other one."""
+    first = answer[0] if isinstance(answer, list) and answer else answer
+    role = first.decode(errors="replace") if isinstance(first, bytes) else str(first)
+    if role != _SAME.get(wanted, wanted):
+        raise Unhealthy(f"the role is {role}, not {wanted}")
+
+
+def _connection(settings: RedisCheck, target: Address, context: ssl.SSLContext | None) -> Connection:
+    from redis.asyncio import Connection, SSLConnection
+
+    made = (SSLConnection if context else Connection)(
+        host=target.host,
+        port=target.port,
+        username=settings.username,
+        password=settings.password,
+        protocol=2,  # every Redis speaks it
+        driver_info=None,
+        socket_timeout=None,  # the check has a deadline
+        socket_connect_timeout=None,
+    )
+    if isinstance(made, SSLConnection):
+        made.ssl_context.context = context  # else it would make one for each connection
+    return made

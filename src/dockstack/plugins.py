@@ -40,6 +40,11 @@ def built_in(group: str) -> frozenset[str]:
     return frozenset(module.name for module in pkgutil.iter_modules(package.__path__) if module.name[0] != "_")
 
 
+def offered(group: str, kind: str) -> bool:
+    """Whether an installed distribution has an entry point of this name in the group."""
+    return bool(entry_points(group=f"dockstack.{group}", name=kind))
+
+
 def known(group: str) -> tuple[str, ...]:
     """All kinds of the group that are installed, sorted."""
     return tuple(sorted(built_in(group) | {point.name for point in entry_points(group=f"dockstack.{group}")}))

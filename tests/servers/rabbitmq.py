@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import socket
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,6 +15,7 @@ from tests.servers.program import Program
 PACKAGES = "rabbitmq-server"
 # Debian's command on PATH changes the user; the one behind it runs as whoever starts it.
 _SCRIPT = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+_READY = "Server startup complete"
 
 
 class RabbitmqServer:
@@ -38,6 +38,9 @@ class RabbitmqServer:
             directory / "rabbitmq.log",
             {
                 "HOME": str(directory),  # of the Erlang cookie
+                # Else the script would stay, as the parent of the broker, and be what signals reach.
+                "RABBITMQ_ALLOW_INPUT": "true",
+                "RABBITMQ_SERVER_START_ARGS": "-noinput",
                 "RABBITMQ_NODENAME": f"dockstack-{self.port}@localhost",
                 "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
                 "RABBITMQ_NODE_PORT": str(self.port),
@@ -65,11 +68,12 @@ class RabbitmqServer:
         return self.program.output()
 
     def start(self) -> None:
-        """Returns when the broker greets."""
+        """Returns when the broker says that it is ready: a connection to ask for that would be in its log."""
+        starts = self.log.count(_READY)
         if not self._epmd.running:
             self._epmd.start(lambda: accepts(self._names))
         try:
-            self.program.start(self._greets, limit=90)
+            self.program.start(lambda: self.log.count(_READY) > starts, limit=90)
         except BaseException:
             self._epmd.kill()
             raise
@@ -89,15 +93,6 @@ class RabbitmqServer:
 
     def resume(self) -> None:
         self.program.signal(signal.SIGCONT)
-
-    def _greets(self) -> bool:
-        try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
-                connection.settimeout(2)
-                connection.sendall(b"AMQP\0\0\11\1")
-                return bool(connection.recv(1))
-        except OSError:
-            return False
 
     def __enter__(self) -> Self:
         self.start()

@@ -45,7 +45,11 @@ async def ask(settings: GrpcCheck, target: Address, credentials: grpc.ChannelCre
     from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
     from grpc_health.v1.health_pb2_grpc import HealthStub
 
-    options = _OPTIONS
+    # A connection that is begun goes on for so long, also when its channel is closed: 20 s unless it is told.
+    options: tuple[tuple[str, int | str], ...] = (
+        *_OPTIONS,
+        ("grpc.min_reconnect_backoff_ms", round(settings.timeout * 1000)),
+    )
     if settings.server_name is not None:
         options = (*options, ("grpc.ssl_target_name_override", settings.server_name))
     where = f"dns:///{target}"

@@ -36,8 +36,7 @@ def build(settings: RedisCheck, target: Address) -> Check:
 
 async def ask(settings: RedisCheck, target: Address, context: ssl.SSLContext | None) -> None:
     """One conversation on a connection of its own; raises Unhealthy with the server's own words, OSError."""
-    from redis.exceptions import ConnectionError as Broken
-    from redis.exceptions import RedisError, ResponseError
+    from redis import exceptions
 
     connection = _connection(settings, target, context)
     try:
@@ -49,15 +48,12 @@ async def ask(settings: RedisCheck, target: Address, context: ssl.SSLContext | N
         if settings.role is not None:
             await connection.send_command("ROLE")
             judge_role(await connection.read_response(), settings.role)
-    except ResponseError as error:
-        raise Unhealthy(f"the server says: {error}") from error
-    except Broken as error:
+    except exceptions.RedisError as error:
         cause = error.__context__
         if isinstance(cause, OSError) and cause.errno:
             raise cause from None
-        raise Unhealthy(str(error)) from error
-    except RedisError as error:
-        raise Unhealthy(f"the server says: {error}") from error
+        ours = type(error) in (exceptions.ConnectionError, exceptions.TimeoutError, exceptions.InvalidResponse)
+        raise Unhealthy(str(error) if ours else f"the server says: {error}") from error
     finally:
         if connection._writer is not None:
             connection._writer.transport.abort()  # a polite end would wait for a server that is silent

@@ -1,0 +1,88 @@
+"""Runs one check as nerve does, and sees what it leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from dockstack.model import Address
+from dockstack.nerve.checks import Check
+from dockstack.nerve.judge import Rule
+from dockstack.nerve.probe import Outcome, Probe, ask
+from dockstack.settings.nerve import CheckSettings
+from tests.waiting import eventually
+
+
+def here(port: int) -> Address:
+    return Address("127.0.0.1", port)
+
+
+async def outcome(build: Callable[[Any, Address], Check], settings: CheckSettings, port: int) -> Outcome:
+    """One result, after which nothing of the check is left."""
+    target = here(port)
+    check = build(settings, target)
+    async with nothing_left():
+        return await ask(Probe("it", check, target, settings.deadline, Rule()))
+
+
+@asynccontextmanager
+async def nothing_left() -> AsyncIterator[None]:
+    """Around what must leave no task, socket, pipe or child process behind, a moment later."""
+    tasks, descriptors, children = asyncio.all_tasks(), _descriptors(), _children()
+    yield
+    await eventually(lambda: asyncio.all_tasks() <= tasks, "no task more", limit=2)
+    await eventually(lambda: _descriptors() <= descriptors, "no descriptor more", limit=2)
+    await eventually(lambda: _children() <= children, "no child more", limit=2)
+
+
+def _descriptors() -> int:
+    names = []
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            names.append(os.readlink(entry))
+        except FileNotFoundError:  # the directory's own descriptor
+            continue
+    return sum(name.startswith(("socket:", "pipe:", "anon_inode:[pidfd]")) for name in names)
+
+
+def _children() -> set[str]:
+    return {pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
+
+
+@asynccontextmanager
+async def silent() -> AsyncIterator[int]:
+    """The port of a server that accepts, hears, and never says a word; at the end no connection to it is open."""
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        try:
+            while await reader.read(4096):
+                pass
+        except ConnectionError:
+            pass
+        finally:
+            connections -= 1
+            writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listener:
+        yield listener.sockets[0].getsockname()[1]
+        await eventually(lambda: connections == 0, "no connection", limit=2)
+
+
+@asynccontextmanager
+async def saying(answer: bytes) -> AsyncIterator[int]:
+    """The port of a server that says this once it has heard something, and closes."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(4096)
+        writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listener:
+        yield listener.sockets[0].getsockname()[1]

@@ -122,7 +122,7 @@ async def test_cancelled_it_ends_the_command(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     check = build(settings(f"{forking(pids)}; wait"), here(80))
     async with nothing_left():
-        task = asyncio.ensure_future(check(here(80)))  # type: ignore[arg-type]
+        task = asyncio.ensure_future(check(here(80)))
         await eventually(lambda: pids.exists() and len(pids.read_text().split()) == 2, "the command runs")
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

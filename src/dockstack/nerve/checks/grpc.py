@@ -49,6 +49,7 @@ async def ask(settings: GrpcCheck, target: Address, credentials: grpc.ChannelCre
     options: tuple[tuple[str, int | str], ...] = (
         *_OPTIONS,
         ("grpc.min_reconnect_backoff_ms", round(settings.timeout * 1000)),
+        ("grpc.initial_reconnect_backoff_ms", round(settings.timeout * 1000)),
     )
     if settings.server_name is not None:
         options = (*options, ("grpc.ssl_target_name_override", settings.server_name))

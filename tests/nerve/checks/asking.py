@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import select
+import socket
+import ssl
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +20,7 @@ from dockstack.nerve.checks import Check
 from dockstack.nerve.judge import Rule
 from dockstack.nerve.probe import Outcome, Probe, ask
 from dockstack.settings.nerve import CheckSettings
+from tests.servers.certificate import Certificate
 from tests.waiting import eventually
 
 
@@ -27,7 +33,10 @@ async def outcome(build: Callable[[Any, Address], Check], settings: CheckSetting
     target = here(port)
     check = build(settings, target)
     async with nothing_left():
-        return await ask(Probe("it", check, target, settings.deadline, Rule()))
+        start = asyncio.get_running_loop().time()
+        seen = await ask(Probe("it", check, target, settings.deadline, Rule()))
+        assert asyncio.get_running_loop().time() - start < settings.deadline + 1, "the deadline"
+    return seen
 
 
 @asynccontextmanager
@@ -38,6 +47,7 @@ async def nothing_left() -> AsyncIterator[None]:
     await eventually(lambda: asyncio.all_tasks() <= tasks, "no task more", limit=2)
     await eventually(lambda: _descriptors() <= descriptors, "no descriptor more", limit=2)
     await eventually(lambda: _children() <= children, "no child more", limit=2)
+    gc.collect()  # what nobody has closed says so when it is collected
 
 
 def _descriptors() -> int:
@@ -78,6 +88,34 @@ async def silent() -> AsyncIterator[int]:
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as listener:
         yield listener.sockets[0].getsockname()[1]
         await eventually(lambda: connections == 0, "no connection", limit=2)
+
+
+@contextmanager
+def frozen(pem: Certificate, prelude: int = 0, reply: bytes = b"") -> Iterator[tuple[int, threading.Event]]:
+    """The port of a server that hears `prelude` bytes, replies, shakes hands for TLS and then neither hears nor says
+    anything, not even a farewell; and what tells that its first connection is closed."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(pem.file, pem.key)
+    closed = threading.Event()
+
+    def serve() -> None:
+        plain, _ = listener.accept()
+        plain.settimeout(10)
+        if prelude:
+            plain.recv(prelude)
+            plain.sendall(reply)
+        with context.wrap_socket(plain, server_side=True) as secure:
+            ended = select.poll()
+            ended.register(secure, select.POLLRDHUP)
+            if ended.poll(10_000):
+                closed.set()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(10)
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listener.getsockname()[1], closed
+        thread.join()
 
 
 @asynccontextmanager

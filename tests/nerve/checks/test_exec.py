@@ -19,6 +19,7 @@ from tests.nerve.checks.asking import here, nothing_left, outcome
 from tests.waiting import eventually
 
 UP = Outcome("it", True)
+pytestmark = pytest.mark.filterwarnings("error")
 
 
 def settings(command: Any, **keys: Any) -> ExecCheck:

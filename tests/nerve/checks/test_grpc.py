@@ -24,6 +24,7 @@ from tests.servers.ports import free_port
 from tests.servers.program import Program
 
 UP = Outcome("it", True)
+pytestmark = pytest.mark.filterwarnings("error")
 
 
 def settings(**keys: Any) -> GrpcCheck:

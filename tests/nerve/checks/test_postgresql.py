@@ -16,15 +16,17 @@ import pytest
 
 from dockstack.nerve.checks import Unhealthy
 from dockstack.nerve.checks.postgresql import build, error_of, judge
-from dockstack.nerve.probe import Outcome
+from dockstack.nerve.judge import Rule
+from dockstack.nerve.probe import Outcome, Probe, ask
 from dockstack.settings.nerve import PostgresqlCheck
-from tests.nerve.checks.asking import here, outcome, saying, silent
+from tests.nerve.checks.asking import frozen, here, outcome, saying, silent
 from tests.servers.certificate import Certificate, certificate
 from tests.servers.postgresql import PASSWORD, SUPERUSER, PostgresqlServer
 from tests.servers.proxy import TcpProxy
 from tests.waiting import eventually
 
 UP = Outcome("it", True)
+pytestmark = pytest.mark.filterwarnings("error")
 LOGIN = {"username": SUPERUSER, "password": PASSWORD, "database": "postgres"}
 
 
@@ -239,3 +241,13 @@ async def test_a_server_that_shuts_down_or_is_killed_is_down(tmp_path: Path) -> 
         await asyncio.to_thread(server.start)
         for keys in ({}, LOGIN):
             assert await outcome(build, settings(**keys), server.port) == UP
+
+
+async def test_a_server_that_freezes_after_the_handshake_is_left_at_once(pem: Certificate) -> None:
+    with frozen(pem, 8, b"S") as (port, closed):
+        check = settings(timeout=0.3, tls={"verify": False})
+        start = asyncio.get_running_loop().time()
+        seen = await ask(Probe("it", build(check, here(port)), here(port), check.deadline, Rule()))
+        assert seen.reason.startswith("no answer")
+        assert asyncio.get_running_loop().time() - start < check.deadline + 1, "the deadline"
+        assert await asyncio.to_thread(closed.wait, 3)

@@ -14,14 +14,17 @@ import pytest
 from aiormq.abc import AbstractChannel
 
 from dockstack.nerve.checks.rabbitmq import build
-from dockstack.nerve.probe import Outcome
+from dockstack.nerve.judge import Rule
+from dockstack.nerve.probe import Outcome, Probe, ask
 from dockstack.settings.nerve import RabbitmqCheck
-from tests.nerve.checks.asking import here, outcome, saying, silent
+from tests.nerve.checks.asking import frozen, here, outcome, saying, silent
+from tests.servers.certificate import Certificate, certificate
 from tests.servers.proxy import TcpProxy
 from tests.servers.rabbitmq import RabbitmqServer
 from tests.waiting import eventually
 
 UP = Outcome("it", True)
+pytestmark = pytest.mark.filterwarnings("error")
 
 
 def settings(**keys: Any) -> RabbitmqCheck:
@@ -46,6 +49,11 @@ def rabbitmq(broker: RabbitmqServer) -> RabbitmqServer:
     if not broker.running:
         broker.start()
     return broker
+
+
+@pytest.fixture(scope="module")
+def pem(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    return certificate(tmp_path_factory.mktemp("certificate"))
 
 
 @asynccontextmanager
@@ -103,6 +111,7 @@ async def test_a_queue_of_other_properties_is_down(rabbitmq: RabbitmqServer) -> 
 
 
 async def test_a_login_that_fails_is_down(rabbitmq: RabbitmqServer, caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("aiormq").setLevel(logging.NOTSET)
     refused = "the broker says: ACCESS_REFUSED - Login was refused"
     with caplog.at_level(logging.INFO):
         assert (await reason(rabbitmq.port, password="wrong")).startswith(refused)
@@ -176,3 +185,13 @@ async def test_a_killed_broker_is_down(rabbitmq: RabbitmqServer) -> None:
     rabbitmq.resume()
     rabbitmq.kill()
     assert await reason(rabbitmq.port) == f"{here(rabbitmq.port)}: Connection refused"
+
+
+async def test_a_server_that_freezes_after_the_handshake_is_left_at_once(pem: Certificate) -> None:
+    with frozen(pem) as (port, closed):
+        check = settings(timeout=0.3, tls={"verify": False})
+        start = asyncio.get_running_loop().time()
+        seen = await ask(Probe("it", build(check, here(port)), here(port), check.deadline, Rule()))
+        assert seen.reason.startswith("no answer")
+        assert asyncio.get_running_loop().time() - start < check.deadline + 1, "the deadline"
+        assert await asyncio.to_thread(closed.wait, 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import socket
 from collections.abc import Iterator
@@ -12,15 +13,17 @@ import pytest
 
 from dockstack.nerve.checks import Unhealthy
 from dockstack.nerve.checks.redis import build, judge_role
-from dockstack.nerve.probe import Outcome
+from dockstack.nerve.judge import Rule
+from dockstack.nerve.probe import Outcome, Probe, ask
 from dockstack.settings.nerve import RedisCheck
-from tests.nerve.checks.asking import here, outcome, saying, silent
+from tests.nerve.checks.asking import frozen, here, outcome, saying, silent
 from tests.servers.certificate import Certificate, certificate
 from tests.servers.ports import free_port
 from tests.servers.redis import RedisServer
 from tests.waiting import eventually
 
 UP = Outcome("it", True)
+pytestmark = pytest.mark.filterwarnings("error")
 
 
 def settings(**keys: Any) -> RedisCheck:
@@ -151,3 +154,13 @@ async def test_a_silent_server_is_down_in_time(keys: dict[str, Any]) -> None:
 async def test_what_is_no_redis_is_down(answer: bytes) -> None:
     async with saying(answer) as port:
         assert await reason(port) != ""
+
+
+async def test_a_server_that_freezes_after_the_handshake_is_left_at_once(pem: Certificate) -> None:
+    with frozen(pem) as (port, closed):
+        check = settings(timeout=0.3, tls={"verify": False})
+        start = asyncio.get_running_loop().time()
+        seen = await ask(Probe("it", build(check, here(port)), here(port), check.deadline, Rule()))
+        assert seen.reason.startswith("no answer")
+        assert asyncio.get_running_loop().time() - start < check.deadline + 1, "the deadline"
+        assert await asyncio.to_thread(closed.wait, 3)

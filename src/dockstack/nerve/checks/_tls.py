@@ -6,6 +6,9 @@ import ssl
 
 from dockstack.settings.common import TlsSettings
 
+FAREWELL = 0.1
+"""Seconds that an end of TLS may take: a server that is silent must not keep the connection for the usual 30."""
+
 
 def context_of(tls: TlsSettings | None) -> ssl.SSLContext | None:
     """The context for these settings, None without TLS; raises OSError when a file cannot be used."""

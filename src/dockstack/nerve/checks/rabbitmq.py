@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from dockstack.model import Address
 from dockstack.nerve.checks import Check, Unhealthy
-from dockstack.nerve.checks._tls import context_of
+from dockstack.nerve.checks._tls import FAREWELL, context_of
 from dockstack.plugins import extra
 from dockstack.settings.nerve import RabbitmqCheck
 
@@ -54,7 +54,9 @@ async def ask(settings: RabbitmqCheck, target: Address, context: ssl.SSLContext 
         writer: asyncio.StreamWriter | None = None
 
         async def create(self, url: URL, **kwargs: object) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-            reader, self.writer = await asyncio.open_connection(target.host, target.port, ssl=context)
+            reader, self.writer = await asyncio.open_connection(
+                target.host, target.port, ssl=context, ssl_shutdown_timeout=FAREWELL if context else None
+            )
             return reader, self.writer
 
     wire = Wire()

@@ -5,11 +5,12 @@ A connection for each round: one that is kept would hide that no new one can be 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from dockstack.model import Address
 from dockstack.nerve.checks import Check, Unhealthy
-from dockstack.nerve.checks._tls import context_of
+from dockstack.nerve.checks._tls import FAREWELL, context_of
 from dockstack.plugins import extra
 from dockstack.settings.nerve import RedisCheck
 
@@ -55,8 +56,6 @@ async def ask(settings: RedisCheck, target: Address, context: ssl.SSLContext | N
         ours = type(error) in (exceptions.ConnectionError, exceptions.TimeoutError, exceptions.InvalidResponse)
         raise Unhealthy(str(error) if ours else f"the server says: {error}") from error
     finally:
-        if connection._writer is not None:
-            connection._writer.transport.abort()  # a polite end would wait for a server that is silent
         await connection.disconnect(nowait=True)
 
 
@@ -69,9 +68,14 @@ def judge_role(answer: object, wanted: str) -> None:
 
 
 def _connection(settings: RedisCheck, target: Address, context: ssl.SSLContext | None) -> Connection:
-    from redis.asyncio import Connection, SSLConnection
+    from redis.asyncio import Connection
 
-    made = (SSLConnection if context else Connection)(
+    class Wire(Connection):
+        def _connection_arguments(self) -> Mapping[str, object]:
+            plain = super()._connection_arguments()
+            return {**plain, "ssl": context, "ssl_shutdown_timeout": FAREWELL} if context else plain
+
+    return Wire(
         host=target.host,
         port=target.port,
         username=settings.username,
@@ -81,6 +85,3 @@ def _connection(settings: RedisCheck, target: Address, context: ssl.SSLContext |
         socket_timeout=None,  # the check has a deadline
         socket_connect_timeout=None,
     )
-    if isinstance(made, SSLConnection):
-        made.ssl_context.context = context  # else it would make one for each connection
-    return made

@@ -10,6 +10,7 @@ import select
 import socket
 import ssl
 import threading
+import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -42,12 +43,17 @@ async def outcome(build: Callable[[Any, Address], Check], settings: CheckSetting
 @asynccontextmanager
 async def nothing_left() -> AsyncIterator[None]:
     """Around what must leave no task, socket, pipe or child process behind, a moment later."""
+    gc.collect(1)  # what others have left
     tasks, descriptors, children = asyncio.all_tasks(), _descriptors(), _children()
-    yield
-    await eventually(lambda: asyncio.all_tasks() <= tasks, "no task more", limit=2)
-    await eventually(lambda: _descriptors() <= descriptors, "no descriptor more", limit=2)
-    await eventually(lambda: _children() <= children, "no child more", limit=2)
-    gc.collect()  # what nobody has closed says so when it is collected
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", ResourceWarning)
+        yield
+        await eventually(lambda: asyncio.all_tasks() <= tasks, "no task more", limit=2)
+        await eventually(lambda: _descriptors() <= descriptors, "no descriptor more", limit=2)
+        await eventually(lambda: _children() <= children, "no child more", limit=2)
+        gc.collect(1)
+    # What nobody has closed says so when it is collected.
+    assert [str(one.message) for one in said if one.category is ResourceWarning] == []
 
 
 def _descriptors() -> int:

@@ -19,7 +19,6 @@ from tests.nerve.checks.asking import here, nothing_left, outcome
 from tests.waiting import eventually
 
 UP = Outcome("it", True)
-pytestmark = pytest.mark.filterwarnings("error")
 
 
 def settings(command: Any, **keys: Any) -> ExecCheck:

@@ -24,7 +24,6 @@ from tests.servers.ports import free_port
 from tests.servers.program import Program
 
 UP = Outcome("it", True)
-pytestmark = pytest.mark.filterwarnings("error")
 
 
 def settings(**keys: Any) -> GrpcCheck:

@@ -26,7 +26,6 @@ from tests.servers.proxy import TcpProxy
 from tests.waiting import eventually
 
 UP = Outcome("it", True)
-pytestmark = pytest.mark.filterwarnings("error")
 LOGIN = {"username": SUPERUSER, "password": PASSWORD, "database": "postgres"}
 
 
@@ -186,19 +185,21 @@ def pem(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 
 @pytest.fixture(scope="module")
 def open_to_some(tmp_path_factory: pytest.TempPathFactory, pem: Certificate) -> Iterator[PostgresqlServer]:
-    """With TLS; lets `haproxy_check` in without a password, the superuser with one, and nobody else."""
+    """With TLS; lets `haproxy_check` into `postgres` without a password, the superuser with one, nobody else."""
     hba = (
         f"host all {SUPERUSER} 127.0.0.1/32 scram-sha-256",
-        "host all haproxy_check 127.0.0.1/32 trust",
+        "host postgres haproxy_check 127.0.0.1/32 trust",
+        "host template1 haproxy_check 127.0.0.1/32 scram-sha-256",
     )
     with PostgresqlServer(tmp_path_factory.mktemp("open"), hba=hba, tls=pem) as server:
         server.run("CREATE ROLE haproxy_check LOGIN")
         yield server
 
 
-async def test_without_a_password_the_session_is_completed_and_ended(open_to_some: PostgresqlServer) -> None:
+async def test_over_tls_and_without_a_password_the_log_stays_empty_too(open_to_some: PostgresqlServer) -> None:
     before = len(open_to_some.log)
-    for keys in ({}, {"tls": {"verify": False}}):
+    with_password = {"database": "template1"}
+    for keys in ({}, {"tls": {"verify": False}}, with_password, {**with_password, "tls": {"verify": False}}):
         for _ in range(3):
             assert await outcome(build, settings(**keys), open_to_some.port) == UP
     assert open_to_some.run("SELECT count(*) FROM pg_stat_activity WHERE usename = 'haproxy_check'") == "0"

@@ -19,12 +19,12 @@ from dockstack.nerve.probe import Outcome, Probe, ask
 from dockstack.settings.nerve import RabbitmqCheck
 from tests.nerve.checks.asking import frozen, here, outcome, saying, silent
 from tests.servers.certificate import Certificate, certificate
+from tests.servers.ports import free_port
 from tests.servers.proxy import TcpProxy
 from tests.servers.rabbitmq import RabbitmqServer
 from tests.waiting import eventually
 
 UP = Outcome("it", True)
-pytestmark = pytest.mark.filterwarnings("error")
 
 
 def settings(**keys: Any) -> RabbitmqCheck:
@@ -118,6 +118,7 @@ async def test_a_login_that_fails_is_down(rabbitmq: RabbitmqServer, caplog: pyte
         assert (await reason(rabbitmq.port, username="nobody", password="@:/ %")).startswith(refused)
         lost = "the broker does not let guest into vhost /nowhere"
         assert await reason(rabbitmq.port, vhost="/nowhere") == lost
+        assert await reason(port := free_port()) == f"{here(port)}: Connection refused"
     assert caplog.records == []
 
 
@@ -129,8 +130,9 @@ async def test_a_broker_that_stalls_is_down_in_time(rabbitmq: RabbitmqServer) ->
 
 
 @asynccontextmanager
-async def breaking(server: RabbitmqServer, replies: int) -> AsyncIterator[int]:
-    """The port of a forwarder to the broker that resets both sides instead of passing on one reply more."""
+async def breaking(server: RabbitmqServer, replies: int, silently: bool = False) -> AsyncIterator[int]:
+    """The port of a forwarder to the broker that resets both sides instead of passing on one reply more; or only stops
+    passing on."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         answers, upstream = await asyncio.open_connection("127.0.0.1", server.port)
@@ -138,6 +140,8 @@ async def breaking(server: RabbitmqServer, replies: int) -> AsyncIterator[int]:
         for _ in range(replies):
             writer.write(await answers.read(65536))
         await answers.read(65536)
+        if silently:
+            await asking
         for end in (writer, upstream):
             end.transport.abort()
         asking.cancel()
@@ -157,6 +161,14 @@ async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
 async def test_a_connection_that_breaks_in_the_conversation_is_down(rabbitmq: RabbitmqServer, replies: int) -> None:
     async with breaking(rabbitmq, replies) as port:
         assert await reason(port) != ""
+
+
+@pytest.mark.parametrize("replies", range(6))
+async def test_a_broker_that_falls_silent_in_the_conversation_is_down_in_time(
+    rabbitmq: RabbitmqServer, replies: int
+) -> None:
+    async with breaking(rabbitmq, replies, silently=True) as port:
+        assert await reason(port, timeout=0.3) == f"no answer from {here(port)} within 0.3 s"
 
 
 @pytest.mark.parametrize("replies", [6, 7])

@@ -23,7 +23,6 @@ from tests.servers.redis import RedisServer
 from tests.waiting import eventually
 
 UP = Outcome("it", True)
-pytestmark = pytest.mark.filterwarnings("error")
 
 
 def settings(**keys: Any) -> RedisCheck:

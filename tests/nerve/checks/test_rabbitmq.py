@@ -66,10 +66,15 @@ async def a_channel(server: RabbitmqServer) -> AsyncIterator[AbstractChannel]:
 
 
 async def test_a_broker_is_up_its_queue_is_empty_and_its_log_has_no_warning(rabbitmq: RabbitmqServer) -> None:
+    def settled() -> bool:
+        return rabbitmq.log.count("accepting AMQP connection") == rabbitmq.log.count("closing AMQP connection")
+
+    await eventually(settled, "the ends of others' connections")
     before = len(rabbitmq.log)
     for _ in range(3):
         assert await outcome(build, settings(), rabbitmq.port) == UP
-    await eventually(lambda: rabbitmq.log[before:].count("closing AMQP connection") == 3, "the ends in the log")
+    await eventually(lambda: rabbitmq.log[before:].count("accepting AMQP connection") == 3, "three in the log")
+    await eventually(settled, "their ends in the log")
     said = rabbitmq.log[before:].splitlines()
     assert [line for line in said if "[warning]" in line or "[error]" in line] == []
     async with a_channel(rabbitmq) as channel:

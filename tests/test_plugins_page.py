@@ -44,6 +44,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     )
     (metadata / "entry_points.txt").write_text(points)
     monkeypatch.syspath_prepend(site)
+    sys.modules.pop("acme_checks", None)  # another test's package may have a module of that name
     yield site
     sys.modules.pop("acme_checks", None)
 

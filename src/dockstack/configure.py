@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dockstack import spec, templates
+from dockstack import plugins, spec, templates
 from dockstack.documents import Document, read
 from dockstack.errors import ConfigurationError, Problem
 from dockstack.settings import loading
@@ -124,10 +124,30 @@ def _role(document: Document) -> str:
 def _ready_nerve(document: Document, lenient: bool, doubts: Sequence[Problem]) -> Loaded[NerveSettings]:
     from dockstack.nerve.service import plan
 
+    document = _with_modules(document)
     loaded = loading.nerve(document, lenient)
     with _located(document):
         plan(loaded.settings)
     return replace(loaded, warnings=(*doubts, *loaded.warnings))
+
+
+def _with_modules(document: Document) -> Document:
+    """The document, in which a check whose type is that of an installed plug-in has the `module` that means it."""
+
+    def named(check: Any) -> Any:
+        kind = check.get("type") if isinstance(check, dict) else None
+        if not isinstance(kind, str) or check.get("module") is not None or kind in plugins.built_in("checks"):
+            return check
+        return {**check, "module": kind} if plugins.offered("checks", kind) else check
+
+    def with_checks(service: Any) -> Any:
+        checks = service.get("checks") if isinstance(service, dict) else None
+        return {**service, "checks": [named(check) for check in checks]} if isinstance(checks, list) else service
+
+    services = document.data.get("services")
+    if not isinstance(services, dict):
+        return document
+    return document.with_data({**document.data, "services": {name: with_checks(one) for name, one in services.items()}})
 
 
 def _ready_synapse(document: Document, lenient: bool, doubts: Sequence[Problem]) -> Loaded[SynapseSettings]:

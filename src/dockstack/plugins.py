@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -39,9 +40,28 @@ def built_in(group: str) -> frozenset[str]:
     return frozenset(module.name for module in pkgutil.iter_modules(package.__path__) if module.name[0] != "_")
 
 
+def offered(group: str, kind: str) -> bool:
+    """Whether an installed distribution has an entry point of this name in the group."""
+    return bool(entry_points(group=f"dockstack.{group}", name=kind))
+
+
 def known(group: str) -> tuple[str, ...]:
     """All kinds of the group that are installed, sorted."""
     return tuple(sorted(built_in(group) | {point.name for point in entry_points(group=f"dockstack.{group}")}))
+
+
+@contextmanager
+def extra(name: str, user: str) -> Iterator[None]:
+    """Around the import of a client that comes with the extra `name`: a missing one is a ValueError for the operator.
+
+    `user` is what needs it, as the beginning of a sentence.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise ValueError(
+            f"{user} needs a client that cannot be imported ({error}): pip install 'dockstack[{name}]'"
+        ) from error
 
 
 def _entry_point(group: str, kind: str, where: str) -> EntryPoint:

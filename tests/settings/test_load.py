@@ -91,12 +91,32 @@ def test_the_defaults_of_synapse() -> None:
         ("checks: 5", "n:3: services.a.checks: must be a list, not 5"),
         ("checks: [5]", "n:3: services.a.checks[0]: has no type, which says what it is"),
         ("checks: [{}]", "n:3: services.a.checks[0]: has no type, which says what it is"),
-        ("checks: [{type: 5}]", 'n:3: services.a.checks[0]: unknown type "5"; known: tcp, http, mysql'),
+        (
+            "checks: [{type: 5}]",
+            'n:3: services.a.checks[0]: unknown type "5"; known: tcp, http, mysql, rabbitmq, redis, postgresql, grpc, '
+            "exec, noop",
+        ),
         ("checks: [{type: tpc}]", 'n:3: services.a.checks[0]: unknown type "tpc"; did you mean tcp?'),
         (
-            "checks: [{type: redis}]",
-            "n:3: services.a.checks[0]: type redis is not there in this version of DockStack; "
-            "there are: tcp, http, mysql",
+            "checks: [{type: redis, role: primary}]",
+            'n:3: services.a.checks[0].role: "primary" is none of master, slave, replica',
+        ),
+        ("checks: [{type: redis, tls: 5}]", "n:3: services.a.checks[0].tls: must be a map, not 5"),
+        (
+            "checks: [{type: redis, tls: {veryfy: false}}]",
+            "n:3: services.a.checks[0].tls.veryfy: unknown key; did you mean verify?",
+        ),
+        ("checks: [{type: exec}]", "n:3: services.a.checks[0].command: is missing"),
+        ("checks: [{type: exec, command: []}]", "n:3: services.a.checks[0].command: must not be empty"),
+        ("checks: [{type: exec, command: ' '}]", "n:3: services.a.checks[0].command: must not be empty"),
+        (
+            "checks: [{type: exec, command: [sleep, 5]}]",
+            "n:3: services.a.checks[0].command: must be text for /bin/sh, or a list of words, numbers among them in "
+            "quotes",
+        ),
+        (
+            "checks: [{type: grpc, password: x}]",
+            "n:3: services.a.checks[0].password: unknown key; remove it, or allow it with --unknown-keys warn",
         ),
         ("checks: [{type: http}]", "n:3: services.a.checks[0].uri: is missing"),
         ("checks: [{type: tcp, fail: 2}]", "n:3: services.a.checks[0].fail: unknown key; did you mean fall?"),

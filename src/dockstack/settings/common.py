@@ -180,12 +180,22 @@ Copies = Annotated[int, BeforeValidator(_no_flag), Field(ge=1)]
 
 
 class TlsSettings(Model):
-    """TLS towards a registry; PEM files."""
+    """TLS towards a registry or a service; PEM files."""
 
     ca_file: str | None = None
     cert_file: str | None = None
     key_file: str | None = None
     verify: Flag = True
+
+
+def _plain_tls(value: Any) -> Any:
+    if isinstance(value, EnvironmentText):
+        value = psych(value)
+    return {True: {}, False: None}[value] if isinstance(value, bool) else value
+
+
+Tls = Annotated[TlsSettings | None, BeforeValidator(_plain_tls)]
+"""TLS towards a service: a map, or `true` for what its defaults say."""
 
 
 class StatsdSettings(Model):

@@ -143,7 +143,6 @@ def _list(text: object) -> tuple[str, ...]:
 
 
 _LATER_KINDS = {
-    "type": frozenset({"rabbitmq", "redis", "noop"}),
     "method": frozenset(
         {
             "dns",

@@ -17,10 +17,20 @@ from dockstack.settings.common import (
     Seconds,
     StatsdSettings,
     Text,
+    Tls,
     TlsSettings,
     Whole,
     Word,
 )
+
+
+def _command(value: Any) -> Any:
+    words = [value] if isinstance(value, str) else value
+    if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
+        raise ValueError("must be text for /bin/sh, or a list of words, numbers among them in quotes")
+    if not words or not words[0].strip():
+        raise ValueError("must not be empty")
+    return value
 
 
 class CheckSettings(Model):
@@ -79,6 +89,64 @@ class MysqlCheck(CheckSettings):
     query: str = "SELECT 1"
 
 
+class RabbitmqCheck(CheckSettings):
+    """Up when a message that is sent to the queue `nerve` can be taken from it."""
+
+    type: Literal["rabbitmq"]
+    username: Text = "guest"
+    password: Text = "guest"
+    vhost: Text = "/"
+    tls: Tls = None
+
+
+class RedisCheck(CheckSettings):
+    """Up when the server answers PING and EXISTS, and has the role that is wanted of it."""
+
+    type: Literal["redis"]
+    username: Text | None = None
+    password: Text | None = None
+    role: Literal["master", "slave", "replica"] | None = None
+    tls: Tls = None
+
+
+class PostgresqlCheck(CheckSettings):
+    """Up when the server takes up a session; with a username, when it also answers a query."""
+
+    type: Literal["postgresql"]
+    username: Text | None = None
+    password: Text = ""
+    database: Text | None = None
+    query: str = "SELECT 1"
+    tls: Tls = None
+
+
+class GrpcCheck(CheckSettings):
+    """Up when the server's health service says that `service` (empty: the server as a whole) is serving."""
+
+    type: Literal["grpc"]
+    service: Text = ""
+    tls: Tls = None
+    server_name: str | None = None
+
+
+class ExecCheck(CheckSettings):
+    """Up when the command (text for /bin/sh, or a list of words) ends with status 0."""
+
+    type: Literal["exec"]
+    command: Annotated[str | tuple[str, ...], BeforeValidator(_command)]
+
+    @property
+    def deadline(self) -> float:
+        """Seconds for the command, and for the system to end it when it has taken too long."""
+        return self.timeout + 1.0
+
+
+class NoopCheck(CheckSettings):
+    """Always up."""
+
+    type: Literal["noop"]
+
+
 class PluginCheck(CheckSettings):
     """A check of somebody else's: the entry point named `module`, which reads the keys that are not listed here."""
 
@@ -100,6 +168,12 @@ Check = Annotated[
     Annotated[TcpCheck, Tag("tcp")]
     | Annotated[HttpCheck, Tag("http")]
     | Annotated[MysqlCheck, Tag("mysql")]
+    | Annotated[RabbitmqCheck, Tag("rabbitmq")]
+    | Annotated[RedisCheck, Tag("redis")]
+    | Annotated[PostgresqlCheck, Tag("postgresql")]
+    | Annotated[GrpcCheck, Tag("grpc")]
+    | Annotated[ExecCheck, Tag("exec")]
+    | Annotated[NoopCheck, Tag("noop")]
     | Annotated[PluginCheck, Tag("plugin")],
     Discriminator(_check_type),
 ]

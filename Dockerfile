@@ -21,11 +21,12 @@ RUN python3 -m pip --python /opt/tools wheel --no-index --no-deps --no-build-iso
     && find /opt/dockstack -name '*.so' -exec strip --strip-debug {} +
 
 FROM debian:trixie-slim
+# The two directories are as /tmp is: a tmpfs in their place belongs to root, and --user may name anybody.
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates haproxy python3 tini \
     && rm -rf /var/lib/apt/lists/* /var/log/apt /var/log/dpkg.log \
     && useradd --system --uid 10001 --user-group --no-create-home --home-dir /var/lib/dockstack --shell /usr/sbin/nologin dockstack \
-    && install -d -o dockstack -g dockstack /run/dockstack /var/lib/dockstack
+    && install -d -m 1777 /run/dockstack /var/lib/dockstack
 COPY --from=build /opt/dockstack /opt/dockstack
 # The defaults of --run-dir and --state-dir become /run/dockstack and /var/lib/dockstack for an ordinary user, too.
 ENV PATH=/opt/dockstack/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \

@@ -22,7 +22,7 @@ def image(engine: Engine) -> str:
 def server_image(engine: Engine) -> Callable[[str], str]:
     """The image of a server that the tests stand on, built when it is asked for: `server_image("mariadb")`."""
     base(engine)
-    return lambda name: build(engine, SERVERS, f"dockstack-test-{name}", "--target", name)
+    return lambda name: build(engine, SERVERS, f"dockstack-test-{name}", "--file", str(SERVERS / f"{name}.Dockerfile"))
 
 
 @pytest.fixture

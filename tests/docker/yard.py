@@ -95,22 +95,35 @@ class Yard:
         """The name that a thing of this test has in the engine."""
         return f"{self.prefix}-{short}"
 
-    def run(self, short: str, image: str, command: Sequence[str] = (), options: Sequence[str] = ()) -> Container:
-        """`docker run -d OPTIONS IMAGE COMMAND`, as container PREFIX-SHORT."""
+    def run(
+        self,
+        short: str,
+        image: str,
+        command: Sequence[str] = (),
+        options: Sequence[str] = (),
+        networks: Sequence[tuple[str, str]] = (),
+    ) -> Container:
+        """`docker run -d OPTIONS IMAGE COMMAND`, as container PREFIX-SHORT; on further `networks`, by that name each."""
         name = self.name(short)
         self._containers.append(name)
-        self.engine.docker("run", "--detach", "--name", name, *options, image, *command)
+        if not networks:
+            self.engine.docker("run", "--detach", "--name", name, *options, image, *command)
+            return Container(self.engine, name)
+        self.engine.docker("create", "--name", name, *options, image, *command)
+        for network, alias in networks:
+            self.engine.docker("network", "connect", "--alias", alias, network, name)
+        self.engine.docker("start", name)
         return Container(self.engine, name)
 
     def once(self, image: str, command: Sequence[str] = (), options: Sequence[str] = (), limit: float = 60) -> str:
         """What `docker run --rm OPTIONS IMAGE COMMAND` prints; AssertionError when it fails."""
         return self.engine.docker("run", "--rm", *options, image, *command, limit=limit)
 
-    def network(self, short: str) -> str:
+    def network(self, short: str, *options: str) -> str:
         """Makes a bridge network; returns its name."""
         name = self.name(short)
         self._networks.append(name)
-        self.engine.docker("network", "create", name)
+        self.engine.docker("network", "create", *options, name)
         return name
 
     def volume(self, short: str) -> str:

@@ -1,4 +1,4 @@
-"""Runs an example's compose.yaml by `docker run`: what the documents show is what is tested, with names of the test's own.
+"""Runs an example's compose.yaml by `docker run`, with names of the test's own: what is documented is what is tested.
 
 It knows the keys that the examples use and refuses all others.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The examples, as walk-throughs on a real engine: two networks as hosts, a registry, a server, nerve, synapse, a client."""
+"""The examples as walk-throughs on a real engine: two networks as hosts, a registry, a server, both roles, a client."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pytest
 import yaml

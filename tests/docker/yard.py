@@ -103,7 +103,7 @@ class Yard:
         options: Sequence[str] = (),
         networks: Sequence[tuple[str, str]] = (),
     ) -> Container:
-        """`docker run -d OPTIONS IMAGE COMMAND`, as container PREFIX-SHORT; on further `networks` by the names given."""
+        """`docker run -d OPTIONS IMAGE COMMAND` as container PREFIX-SHORT; on further networks by the names given."""
         name = self.name(short)
         self._containers.append(name)
         if not networks:

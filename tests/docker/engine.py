@@ -76,11 +76,11 @@ class Engine:
 
 @contextmanager
 def running() -> Iterator[Engine]:
-    """An engine: $DOCKER_HOST, the machine's, the one of another test run, or one that ends with the context."""
+    """An engine: $DOCKER_HOST, the user's, the machine's, another test run's, or one that ends with the context."""
     if shutil.which("docker") is None:
         missing("Docker", PACKAGES)
     private = f"unix://{STATE}/docker.sock"
-    for host in filter(None, (os.environ.get("DOCKER_HOST"), _USUAL, private)):
+    for host in filter(None, (os.environ.get("DOCKER_HOST"), _context(), _USUAL, private)):
         if _answers(host):
             yield Engine(host)
             return
@@ -116,6 +116,19 @@ def base(engine: Engine) -> str:
         missing(f"the image {BASE}: {made.stderr.strip()[-300:]}", PACKAGES)
     assert made.returncode == 0, made.stderr[-4000:]
     return BASE
+
+
+def _context() -> str:
+    """The engine that the user's docker is set to; empty when it does not say."""
+    asked = subprocess.run(
+        ["docker", "context", "inspect", "--format", "{{.Endpoints.docker.Host}}"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=False,
+    )
+    return asked.stdout.strip()
 
 
 def _answers(host: str) -> bool:

@@ -194,11 +194,50 @@ def published(container: Container) -> str:
     return container.engine.docker("port", container.name)
 
 
+QUESTIONS = {
+    "GET /_ping": 200,
+    "GET /version": 200,
+    "GET /v1.41/containers/json?all=1": 200,
+    "GET /containers/nobody-of-that-name/json": 404,
+    "POST /containers/create": 403,
+    "POST /containers/nobody-of-that-name/kill": 403,
+    "DELETE /containers/nobody-of-that-name": 403,
+    "POST /_ping": 403,
+    "GET /info": 403,
+    "GET /images/json": 403,
+    "GET /containers/nobody-of-that-name/logs": 403,
+    "GET /containers/nobody-of-that-name/archive?path=/etc": 403,
+    "GET /containers/json/../../images/json": 403,
+    "GET /containers/nobody%2F..%2F..%2Fimages/json": 403,
+}
+
+_ASK = """
+import http.client, sys
+method, path = sys.argv[1].split()
+connection = http.client.HTTPConnection('127.0.0.1', 2375, timeout=10)
+connection.request(method, path)
+print(connection.getresponse().status)
+"""
+
+
+def test_the_proxy_before_the_socket_lets_only_questions_through(example: Callable[[str], Example]) -> None:
+    proxy = example("http").start("engine")
+    proxy.until(lambda: _asked(proxy, "GET /_ping") == 200, "the proxy")
+    assert {question: _asked(proxy, question) for question in QUESTIONS} == QUESTIONS
+
+
+def _asked(proxy: Container, question: str) -> int | None:
+    done = proxy.engine.attempt("exec", proxy.name, "python3", "-c", _ASK, question)
+    return int(done.stdout) if done.returncode == 0 else None
+
+
 EVERY = sorted(path.parent.name for path in EXAMPLES.glob("*/compose.yaml"))
 
 
 def test_each_example_is_walked_through() -> None:
     assert set(EVERY) == {"mysql", *WALKS}
+    page = (EXAMPLES.parent / "docs" / "image.md").read_text()
+    assert [name for name in EVERY if f"examples/{name}/compose.yaml" not in page] == []
 
 
 @pytest.mark.parametrize("name", EVERY)

@@ -90,6 +90,13 @@ def test_a_stop_during_the_start_is_heard(yard: Yard, image: str) -> None:
     assert container.inspect()["State"]["ExitCode"] != 137, "it had to be killed"
 
 
+def test_an_init_of_the_engine_does_no_harm(yard: Yard, image: str) -> None:
+    container = yard.run("init", image, SYNAPSE, ("--init",))
+    container.wait_for(SYNAPSE_READY)
+    assert "Tini" not in container.logs()
+    assert container.stop() < 3
+
+
 def test_haproxy_is_started_anew_after_a_restart_of_the_container(yard: Yard, image: str) -> None:
     container = yard.run("synapse", image, SYNAPSE)
     container.wait_for(SYNAPSE_READY)

@@ -1,4 +1,4 @@
-"""The engine's fixtures: the project's image, the servers' images, and a yard for each test."""
+"""The engine's fixtures: the project's image, the servers' images, a yard for each test; a table of what was measured."""
 
 from __future__ import annotations
 
@@ -9,6 +9,24 @@ import pytest
 from tests.docker.engine import Engine, base
 from tests.docker.images import ROOT, SERVERS, build
 from tests.docker.yard import Yard
+
+_figures = pytest.StashKey[list[tuple[str, str]]]()
+
+Figures = Callable[[str, str], None]
+
+
+@pytest.fixture
+def figures(pytestconfig: pytest.Config) -> Figures:
+    """Notes what was measured, for the table at the end: `figures("docker stop", "120 ms")`."""
+    noted = pytestconfig.stash.setdefault(_figures, [])
+    return lambda what, value: noted.append((what, value))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if noted := terminalreporter.config.stash.get(_figures, []):
+        terminalreporter.section("Docker, as measured")
+        for what, value in noted:
+            terminalreporter.line(f"{what:58} {value:>10}")
 
 
 @pytest.fixture(scope="session")

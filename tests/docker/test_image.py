@@ -8,6 +8,7 @@ import tomllib
 
 import pytest
 
+from tests.docker.conftest import Figures
 from tests.docker.engine import PACKAGES, Engine
 from tests.docker.images import ROOT, build, buildkit_client
 from tests.docker.yard import Container, Yard
@@ -148,9 +149,11 @@ def test_templates_that_are_mounted_come_first(yard: Yard, image: str, engine: E
         assert "did you mean fall?" in done.stderr
 
 
-def test_the_image_is_small_and_has_no_tools_to_build_with(yard: Yard, image: str, engine: Engine) -> None:
+def test_the_image_is_small_and_has_no_tools_to_build_with(
+    yard: Yard, image: str, engine: Engine, figures: Figures
+) -> None:
     size = int(engine.docker("image", "inspect", "--format", "{{.Size}}", image))
-    print(f"the image has {size / MEGABYTE:.0f} MB")
+    figures("the image, uncompressed", f"{size / MEGABYTE:.0f} MB")
     assert size < LARGEST
     look = "for tool in cc gcc g++ c++ clang ld as make pip pip3 git curl wget; do command -v $tool; done; true"
     assert yard.once(image, ("-c", look), ("--entrypoint", "sh")) == ""
@@ -193,17 +196,19 @@ def test_buildkit_builds_the_same(engine: Engine, image: str) -> None:
 
 
 def test_how_long_a_start_takes_and_what_a_role_needs(
-    yard: Yard, image: str, registry: tuple[str, ...], origin: str
+    yard: Yard, image: str, registry: tuple[str, ...], origin: str, figures: Figures
 ) -> None:
     options = (*RIGHTLESS, *registry, "--network", f"container:{origin}", "--env", "SERVICE_HOST=127.0.0.1")
-    print("\nrole       docker run → ready   docker stop   Python idle   HAProxy idle")
     for role, command, sign in (("nerve", nerve(), NERVE_READY), ("synapse", SYNAPSE, SYNAPSE_READY)):
         began = time.time()
         container = yard.run(role, image, command, options)
         start = container.wait_for(sign) - began
         python, haproxy = resident(container, "dockstack"), resident(container, "haproxy")
         stop = container.stop()
-        print(f"{role:8} {start * 1000:15,.0f} ms {stop * 1000:10,.0f} ms {python:10.0f} MB {haproxy:11.0f} MB")
+        figures(f"{role}: docker run -> ready", f"{start * 1000:,.0f} ms")
+        figures(f"{role}: docker stop, withdrawn", f"{stop * 1000:,.0f} ms")
+        figures(f"{role}: idle, resident", f"{python:.0f} MB")
+        figures(f"{role}: HAProxy's master and worker beside it", f"{haproxy:.0f} MB")
         # Bounds of another order than what is wanted (1.5 s, 1 s, 60 MB): a busy machine must not fail.
         assert start < 10
         assert stop < 5

@@ -1,4 +1,4 @@
-"""The engine's fixtures: the project's image, the servers' images, a yard for each test; a table of what was measured."""
+"""The engine's fixtures: the project's image, the servers' images, a yard for each test; what was measured."""
 
 from __future__ import annotations
 

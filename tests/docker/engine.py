@@ -18,6 +18,8 @@ PACKAGES = "docker.io iptables iproute2 debootstrap"
 BASE = "debian:trixie-slim"
 # Short, as the path of a Unix socket has about 100 bytes; kept, as the images in it are what a first run waits for.
 STATE = Path(os.environ.get("DOCKSTACK_TEST_DOCKER", "/var/tmp/dockstack-docker"))
+NAMES = "dockstack-test-"
+"""What the names of all containers and networks of the tests begin with."""
 _USUAL = "unix:///var/run/docker.sock"
 _HERE = Path(__file__).parent
 
@@ -95,6 +97,7 @@ def running() -> Iterator[Engine]:
         _clean(STATE)
         engine = Engine(private, Program(_command(STATE, private), STATE / "log"))
         engine.start()
+        _forget(engine)
     try:
         yield engine
     finally:
@@ -158,6 +161,15 @@ def _clean(state: Path) -> None:
     for name in ("pid", "docker.sock"):
         (state / name).unlink(missing_ok=True)
     shutil.rmtree(state / "exec", ignore_errors=True)
+
+
+def _forget(engine: Engine) -> None:
+    """Removes what test runs that were killed have left, and images that no build of the last day made or used."""
+    if containers := engine.docker("ps", "--all", "--quiet", "--filter", f"name=^{NAMES}").split():
+        engine.docker("rm", "--force", "--volumes", *containers)
+    if networks := engine.docker("network", "ls", "--quiet", "--filter", f"name=^{NAMES}").split():
+        engine.docker("network", "rm", *networks)
+    engine.docker("image", "prune", "--force", "--filter", "until=24h")
 
 
 def _command(state: Path, host: str) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
-from tests.docker.engine import Engine
+from tests.docker.engine import NAMES, Engine
 from tests.waiting import wait_until
 
 
@@ -86,7 +86,7 @@ class Yard:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.prefix = f"dockstack-test-{secrets.token_hex(4)}"
+        self.prefix = f"{NAMES}{secrets.token_hex(4)}"
         self._containers: list[str] = []
         self._networks: list[str] = []
         self._volumes: list[str] = []

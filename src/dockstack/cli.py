@@ -175,6 +175,14 @@ _ambassador = _options(
         help="For open connections, at the end.",
     ),
     click.option(
+        "--removal",
+        type=click.FloatRange(0, 604800),
+        default=3600.0,
+        show_default="3600",
+        metavar="SECONDS",
+        help="For open connections to a server that left; 0: cut at once.",
+    ),
+    click.option(
         "--startup-grace",
         type=click.FloatRange(0, 600),
         default=5.0,
@@ -206,6 +214,7 @@ def synapse(
     stats: str | None,
     haproxy: Path | None,
     drain: float,
+    removal: float,
     startup_grace: float,
     run_dir: Path | None,
     state_dir: Path | None,
@@ -232,6 +241,7 @@ def synapse(
         state_dir=state_dir,
         haproxy=haproxy,
         drain=drain,
+        removal=removal,
         startup_grace=startup_grace,
         reload=read_again,
     )

@@ -63,8 +63,8 @@ class Options:
     """What is not in the file. Times in seconds.
 
     `haproxy`: which HAProxy to run. `drain`: how long open connections have at the end. `startup_grace`: how long a
-    start waits for the registries. `removal`: how long a server that left may keep its connections. `reload`: how the
-    settings are read again.
+    start waits for the registries. `removal`: how long a server that left may keep its connections; 0: not at all.
+    `reload`: how the settings are read again.
     """
 
     run_dir: Path

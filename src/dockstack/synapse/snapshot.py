@@ -179,15 +179,19 @@ class SnapshotFile:
 
 
 def _append(path: Path, data: bytes) -> bool:
-    """False when there is no file any more. Raises OSError."""
+    """False when there is no file any more. Raises OSError.
+
+    The disk is not waited for: after a power failure the last lines may be missing, and nothing depends on them.
+    """
     try:
         handle = os.open(path, os.O_WRONLY | os.O_APPEND)
     except FileNotFoundError:
         return False
-    with os.fdopen(handle, "ab", buffering=0) as file:
-        if file.write(data) != len(data):
+    try:
+        if os.write(handle, data) != len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        os.fdatasync(file.fileno())
+    finally:
+        os.close(handle)
     return True
 
 

@@ -169,15 +169,22 @@ async def test_a_tcp_session_outlives_the_departure_of_its_server(stand: Stand, 
         assert running.applier.reloads == 0
 
 
-async def test_draining_has_a_limit(stand: Stand, backs: Origins) -> None:
-    options = replace(stand.options, removal=0.5)
+@pytest.mark.parametrize("limit", [0.0, 0.5])
+async def test_sessions_of_a_server_that_left_are_cut_at_the_limit(stand: Stand, backs: Origins, limit: float) -> None:
+    options = replace(stand.options, removal=limit)
     async with applying(stand, stand.settings({"db": stand.service("db", TCP)}), options=options) as running:
         await running.apply(db=await backs.start("a", "b"))
         sessions = [await Session.open(stand.ports["db"]) for _ in range(2)]
         assert {await session.ask() for session in sessions} == {"a", "b"}
         await running.apply(db=await backs.start("b"))
-        await until(lambda: servers(stand, "db"), lambda one: one["a"][0] is Admin.MAINT)
-        assert {await session.ask() for session in sessions} == {"a", "b"}  # maintenance does not cut
+        ended = [asyncio.create_task(session.ended()) for session in sessions]
+        await eventually(lambda: any(task.done() for task in ended), "the session of the server that left is cut")
+        assert [task.done() for task in ended].count(True) == 1
+        assert (await servers(stand, "db")).get("a", (Admin.MAINT,))[0] is Admin.MAINT
+        assert await answers(stand.ports["db"]) == {"b"}
+        assert running.applier.reloads == 0
+        for task in ended:
+            task.cancel()
         for session in sessions:
             session.close()
 
@@ -355,6 +362,27 @@ async def test_a_refused_structure_leaves_the_old_one_and_its_servers_are_kept_u
         assert [line for line in stand.file().splitlines() if "server b_" not in line] == before.splitlines()
         assert not running.applier.ready
         assert running.applier.reloads == 0
+
+
+async def test_a_candidate_that_cannot_be_written_is_no_refusal_of_haproxy(stand: Stand, backs: Origins) -> None:
+    services = {"web": stand.service("web")}
+    candidate = stand.directory / "candidate"
+    async with applying(
+        stand, stand.settings(services, candidate_config_file_path=str(candidate)), leave=True
+    ) as running:
+        await running.apply(web=await backs.start("a"))
+    candidate.mkdir()  # whoever runs the tests, root included, cannot replace a directory by a file
+    (candidate / "full").touch()
+    more = {**services, "db": stand.service("db", TCP)}
+    async with applying(stand, stand.settings(more, candidate_config_file_path=str(candidate))) as running:
+        running.put(web=await backs.start("a"), db=await backs.start("b"))
+        await running.until(lambda: bool(stand.told.of(CandidateRefused)), "told")
+        (told,) = map(str, stand.told.of(CandidateRefused))
+        assert told.startswith("the disk refuses")
+        assert f"{candidate} cannot be written: Is a directory" in told
+        (candidate / "full").unlink()
+        candidate.rmdir()
+        await serves(running, "db", {"b"})
 
 
 async def test_a_reload_that_is_refused_leaves_the_old_file_and_worker(stand: Stand, backs: Origins) -> None:

@@ -163,19 +163,20 @@ class Reloader:
             await asyncio.to_thread(write_atomically, path, content.encode(), 0o600)
             return await self._parts.engine.check(path)
         except OSError as error:
-            return Checked(False, (f"{path} cannot be written: {error.strerror}",))
+            return Checked(False, (f"{path} cannot be written: {error.strerror}",), by="the disk", sure=False)
         finally:
             with suppress(OSError):
                 path.unlink()
 
-    def refuse(self, candidate: Candidate, by: str = "HAProxy", surely: bool = True) -> None:
+    def refuse(self, candidate: Candidate) -> None:
         """Says that the candidate cannot be loaded; its structure is left alone for a while (`Pending.refused`)."""
-        self._pending.refused(candidate.mark, asyncio.get_running_loop().time(), surely)
+        checked = candidate.checked
+        self._pending.refused(candidate.mark, asyncio.get_running_loop().time(), checked.sure)
         text = self._file.render(candidate.document).text
-        lines = quoted(candidate.checked.alerts, text, self._policy.candidate)
-        complaint = f"{by} refuses the new configuration: {lines[0] if lines else 'without a word'}"
+        lines = quoted(checked.alerts, text, self._policy.candidate)
+        complaint = f"{checked.by} refuses the new configuration: {lines[0] if lines else 'without a word'}"
         if complaint != self.complaint:
-            self._parts.emit(CandidateRefused(by, lines, self._parts.engine.running))
+            self._parts.emit(CandidateRefused(checked.by, lines, self._parts.engine.running))
         self.complaint = complaint
 
     async def _decide(self, candidate: Candidate, tasks: asyncio.TaskGroup) -> None:
@@ -222,7 +223,7 @@ class Reloader:
             if self._policy.writes and before is not None:
                 await self.write(before)
             lines = reloaded.lines or ("its words are in HAProxy's own log, on the standard error",)
-            self.refuse(Candidate(document, rendered.mark, Checked(False, lines)), "the reload", surely=False)
+            self.refuse(Candidate(document, rendered.mark, Checked(False, lines, by="the reload", sure=False)))
             return
         for seat in seats:
             retired = None if seat.link is None else seat.link.identity.pid

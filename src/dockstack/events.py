@@ -65,3 +65,17 @@ def fan_out(*subscribers: Emit) -> Emit:
             subscriber(event)
 
     return emit
+
+
+def said_once(emit: Emit) -> Emit:
+    """Says a failure once, not at each of the tries that fail alike; 1,000 services may fail at the same time."""
+    said: str | None = None
+
+    def say(event: Event) -> None:
+        nonlocal said
+        error = event.error if isinstance(event, Retrying) else None
+        if error is None or error != said:
+            emit(event)
+        said = error
+
+    return say

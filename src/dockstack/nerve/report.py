@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dockstack.errors import RegistryUnavailable
-from dockstack.events import Emit, Event, Retrying
+from dockstack.events import Emit, said_once
 from dockstack.nerve.events import Abandoned, Lost, Registered, Withdrawn
 from dockstack.registry import Announcer, Lease, Registration
 from dockstack.runtime.latest import Latest
@@ -51,7 +51,7 @@ async def keep(
     is never cut off, because half a call may leave a node that nobody owns: a cancellation waits for it, and for the
     withdrawal, for `withdrawal` seconds in all.
     """
-    keeper = _Keeper(name, wishes, announcer, reports, _once(emit))
+    keeper = _Keeper(name, wishes, announcer, reports, said_once(emit))
     try:
         await keeper.follow()
     finally:
@@ -183,17 +183,3 @@ class _Keeper:
         """The result of a call that goes on when this task is cancelled; `withdraw` waits for it then."""
         self._call = asyncio.ensure_future(call)
         return await asyncio.shield(self._call)
-
-
-def _once(emit: Emit) -> Emit:
-    """Says a failure once, not at each of the tries that fail alike; 1,000 services may fail at the same time."""
-    said: str | None = None
-
-    def say(event: Event) -> None:
-        nonlocal said
-        error = event.error if isinstance(event, Retrying) else None
-        if error is None or error != said:
-            emit(event)
-        said = error
-
-    return say

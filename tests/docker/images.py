@@ -18,7 +18,9 @@ _LIMIT = 600.0
 def build(engine: Engine, directory: Path, tag: str, *options: str, buildkit: str | None = None) -> str:
     """Builds a directory's Dockerfile, with the classic builder or by the client `buildkit`; returns the image's id."""
     arguments = (word for name in _ARGUMENTS for word in ("--build-arg", name))
-    words = ("build", "--quiet", "--tag", tag, *arguments, *options, str(directory))
+    # The classic builder leaves the container of a step that failed, unless it is told not to.
+    kept = () if buildkit else ("--force-rm",)
+    words = ("build", "--quiet", *kept, "--tag", tag, *arguments, *options, str(directory))
     environment = {"DOCKER_BUILDKIT": "1" if buildkit else "0"}
     done = engine.attempt(*words, limit=_LIMIT, environment=environment, program=buildkit or "docker")
     assert done.returncode == 0, f"docker build of {directory} {options}:\n{done.stderr[-6000:]}{done.stdout[-2000:]}"

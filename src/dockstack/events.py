@@ -114,6 +114,9 @@ def said_once(emit: Emit) -> Emit:
 
     def say(event: Event) -> None:
         nonlocal said
+        if event.level <= DEBUG:
+            emit(event)
+            return
         error = event.error if isinstance(event, Retrying) else None
         if error is None or error != said:
             emit(event)

@@ -83,8 +83,8 @@ async def _pictures(host: str, emit: Emit, relist: float, poll: float) -> AsyncI
             for _ in range(_AT_ONCE):
                 tasks.create_task(view.keep_asking())
             tasks.create_task(view.keep_believing())
-            tasks.create_task(view.keep_listing(poll if events is None else min(_SOON, relist)))
-            tasks.create_task(view.keep_listing(poll if events is None else relist))
+            pause = poll if events is None else relist
+            tasks.create_task(view.keep_listing(min(_SOON, pause), pause))
             async for now in view.newest:
                 yield now
     except* EngineUnavailable as group:
@@ -155,9 +155,9 @@ class _View:
                 await self._ask(one)
                 self._publish()
 
-    async def keep_listing(self, pause: float) -> None:
-        """Looks every `pause` seconds for what no event has told."""
-        async for _ in loops.beats(pause, pause):
+    async def keep_listing(self, first: float, pause: float) -> None:
+        """Looks after `first` and then every `pause` seconds for what no event has told."""
+        async for _ in loops.beats(pause, first):
             await self._list()
 
     async def keep_believing(self) -> None:

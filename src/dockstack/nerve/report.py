@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from dockstack.errors import RegistryUnavailable
-from dockstack.events import DEBUG, Emit, Event, Retrying
+from dockstack.events import Emit, said_once
 from dockstack.nerve.events import Abandoned, Lost, Registered, Reporting, Withdrawn
 from dockstack.registry import Announcer, Lease, Registration
 from dockstack.runtime.latest import Latest
@@ -52,7 +52,7 @@ async def keep(
     is never cut off, because half a call may leave a node that nobody owns: a cancellation waits for it, and for the
     withdrawal, for `withdrawal` seconds in all.
     """
-    keeper = _Keeper(name, wishes, announcer, reports, _once(emit))
+    keeper = _Keeper(name, wishes, announcer, reports, said_once(emit))
     try:
         await keeper.follow()
     finally:
@@ -197,20 +197,3 @@ class _Keeper:
 def _wake(sleeper: asyncio.Future[None], *_: object) -> None:
     if not sleeper.done():
         sleeper.set_result(None)
-
-
-def _once(emit: Emit) -> Emit:
-    """Says a failure once, not at each of the tries that fail alike; 1,000 services may fail at the same time."""
-    said: str | None = None
-
-    def say(event: Event) -> None:
-        nonlocal said
-        if event.level <= DEBUG:
-            emit(event)
-            return
-        error = event.error if isinstance(event, Retrying) else None
-        if error is None or error != said:
-            emit(event)
-        said = error
-
-    return say

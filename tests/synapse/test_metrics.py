@@ -56,11 +56,11 @@ TABLE: list[tuple[Event, list[str]]] = [
         [f"synapse.watcher.stop:1|c|#{CLEAN},watcher_name:web", "synapse.watcher.multi.stop:1|c"],
     ),
     (
-        Pinged("web", answered=True),
-        [f"synapse.watcher.ping.count:1|c|#watcher_name:web,ping_result:success,synapse_version:{__version__}"],
+        Pinged(("web",), (), 10),
+        [f"synapse.watcher.ping.count:10|c|#watcher_name:web,ping_result:success,synapse_version:{__version__}"],
     ),
     (
-        Pinged("web", answered=False),
+        Pinged((), ("web",), 1),
         [f"synapse.watcher.ping.count:1|c|#watcher_name:web,ping_result:failure,synapse_version:{__version__}"],
     ),
     (

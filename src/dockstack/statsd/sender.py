@@ -33,6 +33,7 @@ class _Waiting:
         self._metrics = metrics
         self._counts: dict[Metric, float] = {}
         self._others: list[Metric] = []
+        self.some = asyncio.Event()
 
     def take(self, event: Event) -> None:
         """Adds what the event is worth; no I/O."""
@@ -42,13 +43,15 @@ class _Waiting:
                 continue
             if len(self._counts) + len(self._others) >= MOST:
                 return
+            self.some.set()
             if metric.kind == "c":
-                self._counts[metric] = self._counts.get(metric, 0) + 1
+                self._counts[metric] = self._counts.get(metric, 0) + metric.value
             else:
                 self._others.append(metric)
 
     def lines(self) -> list[str]:
         """All that waited, which is gone then."""
+        self.some.clear()
         counts, self._counts = self._counts, {}
         others, self._others = self._others, []
         return [
@@ -80,8 +83,9 @@ async def sending(settings: StatsdSettings | None, metrics: Metrics) -> AsyncIte
 async def _flush_now_and_then(waiting: _Waiting, address: _Address) -> None:
     await address.known.wait()
     while True:
-        address.send(waiting.lines())
+        await waiting.some.wait()
         await asyncio.sleep(FLUSH)
+        address.send(waiting.lines())
 
 
 class _Address:

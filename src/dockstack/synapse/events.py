@@ -161,14 +161,15 @@ class Discovered(Event):
 
 @dataclass(frozen=True, slots=True)
 class Pinged(Event):
-    """Each second, for each service: whether its watchers have answered."""
+    """The services whose watchers have answered, and those of which one has not; it counts as so many looks."""
 
     level: ClassVar[int] = DEBUG
-    service: str
-    answered: bool
+    answered: tuple[str, ...]
+    silent: tuple[str, ...]
+    looks: int
 
     def __str__(self) -> str:
-        return f"service {self.service}: {'answered' if self.answered else 'no answer yet'}"
+        return f"services that have answered: {len(self.answered)}, that have not: {len(self.silent)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,9 +30,8 @@ def metrics(event: Event) -> Iterator[Metric]:
     match event:
         case Discovered():
             yield from _discovered(event)
-        case Pinged(service, answered):
-            result = f"ping_result:{'success' if answered else 'failure'}"
-            yield Metric("synapse.watcher.ping.count", (f"watcher_name:{service}", result, _VERSION))
+        case Pinged():
+            yield from _pinged(event)
         case ConfigurationChanged():
             yield Metric("synapse.config.update")
         case WatcherStarted(service, several):
@@ -56,6 +55,12 @@ def metrics(event: Event) -> Iterator[Metric]:
             yield Metric("synapse.config.update_failed", ("config_name:haproxy",))
         case _:
             yield from _of_the_process(event)
+
+
+def _pinged(event: Pinged) -> Iterator[Metric]:
+    for services, result in ((event.answered, "ping_result:success"), (event.silent, "ping_result:failure")):
+        for service in services:
+            yield Metric("synapse.watcher.ping.count", (f"watcher_name:{service}", result, _VERSION), event.looks)
 
 
 def _of_the_process(event: Event) -> Iterator[Metric]:

@@ -239,7 +239,7 @@ async def test_a_server_that_shuts_down_or_is_killed_is_down(tmp_path: Path) -> 
         await asyncio.to_thread(server.kill)
         for keys in ({}, LOGIN):
             async with asyncio.timeout(10):  # its children notice that it is gone, and hold the port until then
-                while await reason(server.port, **keys) != f"{here(server.port)}: Connection refused":
+                while await reason(server.port, **keys) != f"{here(server.port)}: Connection refused":  # noqa: ASYNC110
                     await asyncio.sleep(0.02)
         await asyncio.to_thread(server.start)
         for keys in ({}, LOGIN):

@@ -147,6 +147,19 @@ class Fleet:
         except TimeoutError:
             assert gaps() == []
 
+    def serves(self, expected: set[str], *names: str) -> None:
+        """These services have these servers in HAProxy's file, which is written after the JSON files."""
+        wanted = dict.fromkeys(names, expected)
+
+        def found() -> dict[str, set[str]]:
+            served = self.served()
+            return {name: served.get(name, set()) for name in names}
+
+        try:
+            wait_until(lambda: found() == wanted, "HAProxy's file has them", LIMIT, 0.05)
+        except TimeoutError:
+            assert found() == wanted
+
     def served(self) -> dict[str, set[str]]:
         """By service, the addresses in our HAProxy file."""
         found: dict[str, set[str]] = {}
@@ -189,9 +202,9 @@ def test_each_half_reads_the_other_while_hosts_are_swapped(fleet: Fleet) -> None
         fleet.agree(synapse, both(fleet, ours=False))
         with fleet.run("nerve") as nerve:
             fleet.agree(synapse, both(fleet))
-            served = fleet.served()
-            assert served["tcp_plain"] == {f"{THEIRS} 127.0.0.1:29001", f"{OURS} 127.0.0.1:{fleet.port}"}
-            assert served["path_enc"] == served["tcp_plain"] == served["weight_str"]
+            fleet.serves(
+                {f"{THEIRS} 127.0.0.1:29001", f"{OURS} 127.0.0.1:{fleet.port}"}, "tcp_plain", "path_enc", "weight_str"
+            )
             # A host goes over to ours, and its old registrations with it; then it goes back.
             fleet.remove_theirs()
             fleet.agree(synapse, both(fleet, theirs=False))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import shutil
-import signal
 import ssl
 import urllib.error
 import urllib.request
@@ -115,10 +114,10 @@ class EtcdServer:
 
     def pause(self) -> None:
         """The kernel goes on to accept connections, and nothing is answered."""
-        self.program.signal(signal.SIGSTOP)
+        self.program.pause()
 
     def resume(self) -> None:
-        self.program.signal(signal.SIGCONT)
+        self.program.resume()
 
     def serves(self) -> bool:
         """Whether it answers, which needs a leader."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -89,10 +88,10 @@ class RabbitmqServer:
 
     def pause(self) -> None:
         """It accepts and never answers, until `resume`."""
-        self.program.signal(signal.SIGSTOP)
+        self.program.pause()
 
     def resume(self) -> None:
-        self.program.signal(signal.SIGCONT)
+        self.program.resume()
 
     def __enter__(self) -> Self:
         self.start()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import socket
 from pathlib import Path
 from types import TracebackType
@@ -61,10 +60,10 @@ class RedisServer:
 
     def pause(self) -> None:
         """It accepts and never answers, until `resume`."""
-        self.program.signal(signal.SIGSTOP)
+        self.program.pause()
 
     def resume(self) -> None:
-        self.program.signal(signal.SIGCONT)
+        self.program.resume()
 
     def _answers(self) -> bool:
         try:

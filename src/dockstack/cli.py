@@ -115,9 +115,9 @@ def nerve(
     from dockstack import configure
 
     asked = _given(given)
-    checking = check_config or bool(os.environ.get("NERVE_CHECK_CONFIG"))
-    loaded = configure.nerve(asked, instance_id, os.environ, checking)
-    if checking:
+    check_config = check_config or bool(os.environ.get("NERVE_CHECK_CONFIG"))
+    loaded = configure.nerve(asked, instance_id, os.environ, check_config)
+    if check_config:
         _approve(loaded.warnings, len(loaded.settings.services))
         return
     run_dir, state_dir = _named(run_dir, state_dir)

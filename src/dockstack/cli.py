@@ -43,7 +43,13 @@ def _options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 _configuration = _options(
     click.option("-c", "--config", metavar="FILE", help="The configuration file; for synapse also `default`."),
-    click.option("-d", "--discovery", multiple=True, metavar="URL", help="zk://H1,H2/BASE or file:///DIR; for all -s."),
+    click.option(
+        "-d",
+        "--discovery",
+        multiple=True,
+        metavar="URL",
+        help="zk://H1,H2/BASE, etcd://H1,H2/BASE or file:///DIR; for all -s.",
+    ),
     click.option("-s", "--service", "services", multiple=True, metavar="SPEC", help="A service, as above; repeatable."),
     click.option(
         "-r", "--raw", "raws", multiple=True, metavar="NAME:JQ", help="A jq program on that service; repeatable."
@@ -59,7 +65,7 @@ _configuration = _options(
         "--session-timeout",
         type=click.FloatRange(0.5, 600),
         metavar="SECONDS",
-        help="ZooKeeper's, for all -s; default 10.",
+        help="The registry's, for all -s; default 10.",
     ),
     click.option(
         "--unknown-keys",
@@ -109,8 +115,9 @@ def nerve(
     from dockstack import configure
 
     asked = _given(given)
-    loaded = configure.nerve(asked, instance_id, os.environ)
-    if check_config or os.environ.get("NERVE_CHECK_CONFIG"):
+    check_config = check_config or bool(os.environ.get("NERVE_CHECK_CONFIG"))
+    loaded = configure.nerve(asked, instance_id, os.environ, check_config)
+    if check_config:
         _approve(loaded.warnings, len(loaded.settings.services))
         return
     run_dir, state_dir = _named(run_dir, state_dir)

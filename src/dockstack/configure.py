@@ -43,8 +43,9 @@ def settings_file(given: Given, default: str | None) -> Path | None:
     return Path(config) if config and ("/" in config or Path(config).exists()) else None
 
 
-def nerve(given: Given, instance_id: str | None, env: Mapping[str, str]) -> Loaded[NerveSettings]:
-    """Nerve's settings. Raises ConfigurationError with everything that is wrong."""
+def nerve(given: Given, instance_id: str | None, env: Mapping[str, str], check: bool = False) -> Loaded[NerveSettings]:
+    """Nerve's settings; to `check` them, with the warnings that the daemon gives itself when it takes up a service.
+    Raises ConfigurationError with everything that is wrong."""
     config = given.config or env.get("NERVE_CONFIG")
     if not config and not given.services:
         raise _nothing_to_do("nerve -d zk://127.0.0.1:2181/nerve -s mysql:mysql:3306:/mysql")
@@ -58,7 +59,7 @@ def nerve(given: Given, instance_id: str | None, env: Mapping[str, str]) -> Load
         named = env.get("INSTANCE_ID") or "nerve"
     if named:
         document = document.with_data({**document.data, "instance_id": named})
-    return _ready_nerve(document, given.unknown_keys_are_warnings, texts)
+    return _ready_nerve(document, given.unknown_keys_are_warnings, texts, check)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ def file(path: Path, role: str | None, lenient: bool, env: Mapping[str, str]) ->
     what is different from the old tools. Raises ConfigurationError with everything that is wrong."""
     document = loading.with_service_files(read(path, env), env)
     if (role or _role(document)) == "nerve":
-        return _ready_nerve(document, lenient, ())
+        return _ready_nerve(document, lenient, (), check=True)
     loaded = _ready_synapse(document, lenient, ())
     if loaded.settings.haproxy is None:
         return loaded
@@ -121,14 +122,18 @@ def _role(document: Document) -> str:
     return "synapse" if found else "nerve"
 
 
-def _ready_nerve(document: Document, lenient: bool, doubts: Sequence[Problem]) -> Loaded[NerveSettings]:
+def _ready_nerve(document: Document, lenient: bool, doubts: Sequence[Problem], check: bool) -> Loaded[NerveSettings]:
     from dockstack.nerve.service import plan
 
     document = _with_modules(document)
     loaded = loading.nerve(document, lenient)
     with _located(document):
-        plan(loaded.settings)
-    return replace(loaded, warnings=(*doubts, *loaded.warnings))
+        services = plan(loaded.settings)
+    warnings = (*doubts, *loaded.warnings)
+    if check:
+        texts = dict.fromkeys(text for service in services for text in service.warnings)
+        warnings += tuple(document.located(Problem(*text.split(": ", 1))) for text in texts)
+    return replace(loaded, warnings=warnings)
 
 
 def _with_modules(document: Document) -> Document:

@@ -7,6 +7,8 @@ from typing import Any
 NERVE: dict[str, Any] = {
     "instance_id": "i-1",
     "max_repeated_report_failures": 10,
+    "heartbeat_path": "/tmp/heartbeat",
+    "statsd": {"host": "127.0.0.1", "port": 8126, "sample_rate": {"nerve.start": 0.5}},
     "services": {
         "web": {
             "host": "127.0.0.1",
@@ -16,6 +18,7 @@ NERVE: dict[str, Any] = {
             "zk_path": "/nerve/web",
             "zk_auth": "user:word",
             "zk_session_timeout": 10,
+            "zk_tls": {"verify": False},
             "node_type": "persistent",
             "ttl_seconds": 60,
             "use_path_encoding": True,
@@ -24,6 +27,8 @@ NERVE: dict[str, Any] = {
             "weight": 3,
             "haproxy_server_options": "check inter 2s",
             "labels": {"az": "a"},
+            "rate_limiting": {"shadow_mode": False, "average_rate": 0.1, "max_burst": 2},
+            "load_test_concurrency": 2,
             "checks": [
                 {"type": "tcp", "name": "reachable", "timeout": 0.2, "rise": 3, "fall": 2, "strict_rise": True},
                 {
@@ -41,7 +46,24 @@ NERVE: dict[str, Any] = {
                     "server_name": "www",
                 },
                 {"type": "mysql", "username": "u", "password": "p", "database": "d", "query": "SELECT 2"},
+                {"type": "rabbitmq", "username": "u", "password": "p", "vhost": "/v", "tls": True},
+                {"type": "redis", "username": "u", "password": "p", "role": "master", "tls": {"verify": False}},
+                {"type": "postgresql", "username": "u", "password": "p", "database": "d", "query": "SELECT 2"},
+                {"type": "grpc", "service": "web", "tls": True, "server_name": "www"},
+                {"type": "exec", "command": ["true", "x"]},
+                {"type": "noop"},
             ],
+        },
+        "keys": {
+            "host": "localhost",
+            "port": 9001,
+            "reporter_type": "etcd",
+            "etcd_host": ["127.0.0.1", "localhost:2380"],
+            "etcd_port": 2379,
+            "etcd_path": "/keys",
+            "etcd_auth": "user:word",
+            "etcd_tls": {"verify": False},
+            "etcd_session_timeout": 5,
         },
         "files": {
             "host": "localhost",
@@ -101,6 +123,7 @@ SYNAPSE: dict[str, Any] = {
                 "cookie_value_method": "hash",
             },
             "file_output": {"disabled": False},
+            "load_test_concurrency": 1,
         },
         "poll": {
             "discovery": {
@@ -122,6 +145,38 @@ SYNAPSE: dict[str, Any] = {
                 "resolver": {"method": "union"},
             },
             "haproxy": {"port": None, "bind_address": "/tmp/many.sock"},
+        },
+        "drawn": {
+            "discovery": {
+                "method": "ec2tag",
+                "tag_name": "role",
+                "tag_value": "web",
+                "aws_region": "eu-west-1",
+                "aws_access_key_id": "id",
+                "aws_secret_access_key": "secret",
+                "check_interval": 20,
+            },
+            "discovery_multi": {
+                "watchers": {
+                    "containers": {
+                        "method": "docker",
+                        "servers": [{"name": "engine", "host": "127.0.0.1", "port": 4243}],
+                        "image_name": "web",
+                        "container_port": 80,
+                        "check_interval": 20,
+                    },
+                    "keys": {
+                        "method": "etcd",
+                        "hosts": ["127.0.0.1"],
+                        "port": 2379,
+                        "path": "/keys",
+                        "auth": "user:word",
+                        "tls": {"verify": False},
+                    },
+                },
+                "resolver": {"method": "s3_toggle", "s3_url": "s3://bucket/key", "s3_polling_interval_seconds": 30},
+            },
+            "backend_port_override": 80,
         },
     },
     "haproxy": {
@@ -148,4 +203,5 @@ SYNAPSE: dict[str, Any] = {
         "use_nerve_weights": True,
     },
     "file_output": {"output_directory": "/tmp/output"},
+    "statsd": {"host": "127.0.0.1", "port": 8126, "sample_rate": {"synapse.start": 0.5}},
 }

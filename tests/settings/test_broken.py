@@ -33,7 +33,7 @@ NAMES = {"services", "watchers", "labels", "headers", "extra_sections", "sample_
 
 FOR_HAPROXY = {
     *("global", "defaults", "frontend", "backend", "listen", "shared_frontend", "extra_sections"),
-    *("server_options", "haproxy_server_options", "bind_options", "check_command", "reload_command"),
+    *("server_options", "haproxy_server_options", "bind_options", "check_command", "reload_command", "command"),
 }
 """Keys below which `${…}` is not ours."""
 

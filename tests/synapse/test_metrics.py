@@ -23,12 +23,16 @@ from dockstack.synapse.events import (
     WatcherChosen,
     WatcherStarted,
     WatcherStopped,
+    WeightsDrawn,
+    WeightsKept,
 )
 from dockstack.synapse.metrics import metrics
 
 ZK = Locator("zookeeper", (Address("zk1.example.com", 2181),))
-READ = Discovered(ZK, "/web", 0.0025, 30, 1, service="web")
+READ = Discovered(ZK, "/web", 0.0025, 30, 1, spent=(("create_path", 0.0005), ("children", 0.001)), service="web")
 AT = "#zk_cluster:zk,zk_path:/web,service_name:web"
+ONE = "#zk_cluster:zk,service_name:web"
+TOGGLE = "synapse.watcher.multi.resolver.s3_toggle"
 CLEAN = "stop_avenue:clean,stop_location:main_loop"
 
 TABLE: list[tuple[Event, list[str]]] = [
@@ -64,9 +68,10 @@ TABLE: list[tuple[Event, list[str]]] = [
         [f"synapse.watcher.ping.count:1|c|#watcher_name:web,ping_result:failure,synapse_version:{__version__}"],
     ),
     (
-        WatcherChosen("web", "west", 3),
+        WatcherChosen("web", "west", 3, "sequential"),
         ["synapse.watcher.multi.resolver.sequential.switch:1|c|#result:success,watcher:west"],
     ),
+    (WatcherChosen("web", "west", 3, "s3_toggle"), []),
     (Reloaded(("new frontend",), 0.1, 7), ["synapse.haproxy.check_config:1|c|#status:success"]),
     (
         CandidateRefused("HAProxy", (), serving=True),
@@ -76,32 +81,46 @@ TABLE: list[tuple[Event, list[str]]] = [
         CandidateRefused("the reload", (), serving=True),
         ["synapse.haproxy.reload_failed:1|c", "synapse.config.update_failed:1|c|#config_name:haproxy"],
     ),
-    (SessionUsed(ZK, fresh=True), ["synapse.watcher.zk.client.created:1|c|#zk_cluster:zk"]),
-    (SessionUsed(ZK, fresh=False), ["synapse.watcher.zk.client.reused:1|c|#zk_cluster:zk"]),
-    (Expired(1), ["synapse.watcher.zk.session.expired:1|c"]),
+    (SessionUsed(ZK, True, "web"), ["synapse.watcher.zk.client.created:1|c|#zk_cluster:zk,service_name:web"]),
+    (SessionUsed(ZK, False, "web"), ["synapse.watcher.zk.client.reused:1|c|#zk_cluster:zk,service_name:web"]),
+    (Expired(1, ZK), ["synapse.watcher.zk.session.expired:1|c|#zk_cluster:zk"]),
+    (WeightsDrawn("s3://b/k", "west"), [f"{TOGGLE}.switch:1|c|#result:success,watcher:west"]),
+    (WeightsKept("s3://b/k", ""), [f"{TOGGLE}.switch:1|c|#result:skip"]),
+    (WeightsKept("s3://b/k", "zero_sum"), [f"{TOGGLE}.switch:1|c|#result:fail,reason:zero_sum"]),
+    (
+        WeightsKept("s3://b/k", "parse_error"),
+        [
+            f"{TOGGLE}.fetch_failure:1|c|#reason:parse_error",
+            f"{TOGGLE}.switch:1|c|#result:fail,reason:nil_weights",
+        ],
+    ),
     (
         READ,
         [
             f"synapse.watcher.zk.discovery:1|c|{AT}",
             f"synapse.watcher.zk.discovery.elapsed_time:2.5|ms|{AT}",
             f"synapse.watcher.zk.watch.elapsed_time:2.5|ms|{AT}",
+            f"synapse.watcher.zk.connect.elapsed_time:2.5|ms|{ONE}",
+            f"synapse.watcher.zk.create_path.elapsed_time:0.5|ms|{ONE}",
+            f"synapse.watcher.zk.children.elapsed_time:1|ms|{ONE}",
             "synapse.watcher.zk.children.bytes:30|g|#zk_cluster:zk,zk_path:/web",
             "synapse.watcher.zk.parse_child_failed:1|c",
         ],
     ),
     (
-        replace(READ, seconds=None, faults=0),
+        replace(READ, seconds=None, faults=0, spent=()),
         [
             f"synapse.watcher.zk.discovery:1|c|{AT}",
             "synapse.watcher.zk.children.bytes:30|g|#zk_cluster:zk,zk_path:/web",
         ],
     ),
     (
-        replace(READ, polled=True, faults=0),
+        replace(READ, polled=True, faults=0, spent=(("get", 0.0025),)),
         [
             "synapse.watcher.zookeeper_poll.discover:1|c",
             f"synapse.watcher.zk.discovery:1|c|{AT}",
             f"synapse.watcher.zk.discovery.elapsed_time:2.5|ms|{AT}",
+            f"synapse.watcher.zk.get.elapsed_time:2.5|ms|{ONE}",
             "synapse.watcher.zk.children.bytes:30|g|#zk_cluster:zk,zk_path:/web",
         ],
     ),

@@ -89,7 +89,8 @@ def plan(settings: NerveSettings) -> tuple[Service, ...]:
                 found.extend(error.problems)
         if locator and registration and not found:
             one = Service(name, service, locator, registration, tuple(probes), _warnings(name, service))
-            services += [_copy(one, each, own) for each, own in spread({name: service}).items()]
+            copies = [_copy(one, each, own) for each, own in spread({name: service}).items()]
+            services += [copies[0], *(replace(copy, warnings=()) for copy in copies[1:])]
         problems.extend(found)
     if problems:
         raise ConfigurationError(*problems)

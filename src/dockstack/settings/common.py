@@ -76,6 +76,14 @@ class NumberToo:
         return {"anyOf": [handler(inner), {"type": "integer"}]}
 
 
+@dataclass(frozen=True, slots=True)
+class FlagToo:
+    """For the JSON Schema: true or false may stand for a map."""
+
+    def __get_pydantic_json_schema__(self, inner: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"anyOf": [handler(inner), {"type": "boolean"}]}
+
+
 _PORT_SCHEMA: JsonSchemaValue = {
     "anyOf": [
         {"type": "integer", "minimum": 1, "maximum": 65535},
@@ -194,7 +202,7 @@ def _plain_tls(value: Any) -> Any:
     return {True: {}, False: None}[value] if isinstance(value, bool) else value
 
 
-Tls = Annotated[TlsSettings | None, BeforeValidator(_plain_tls)]
+Tls = Annotated[TlsSettings | None, BeforeValidator(_plain_tls), FlagToo()]
 """TLS towards a service: a map, or `true` for what its defaults say."""
 
 
@@ -203,4 +211,4 @@ class StatsdSettings(Model):
 
     host: str = "localhost"
     port: Port = 8125
-    sample_rate: dict[str, Number] = {}
+    sample_rate: dict[str, Annotated[Number, Field(ge=0, le=1)]] = {}

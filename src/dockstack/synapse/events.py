@@ -14,11 +14,13 @@ TOLD = 3
 
 @dataclass(frozen=True, slots=True)
 class WatcherChosen(Event):
-    """One of several watchers of a service is used from now on; `instances` is how many it has."""
+    """One of several watchers of a service is used from now on; `instances` is how many it has, `resolver` the method
+    that has chosen it."""
 
     service: str
     watcher: str
     instances: int
+    resolver: str
 
     def __str__(self) -> str:
         return f"service {self.service}: served from the watcher {self.watcher} ({self.instances} instances)"
@@ -143,7 +145,7 @@ class HaproxyEnded(Event):
 @dataclass(frozen=True, slots=True)
 class Discovered(Event):
     """A watcher has read a path of a registry. `seconds`: how long that took, where it was begun by us; `size`: bytes
-    of its instances' names; `faults`: nodes that were skipped."""
+    of its instances' names; `faults`: nodes that were skipped; `spent`: as in a snapshot."""
 
     level: ClassVar[int] = DEBUG
     locator: Locator
@@ -152,6 +154,7 @@ class Discovered(Event):
     size: int
     faults: int
     polled: bool = False
+    spent: tuple[tuple[str, float], ...] = ()
     service: str = ""
 
     def __str__(self) -> str:

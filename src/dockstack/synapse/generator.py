@@ -50,6 +50,8 @@ def overlay(name: str, own: SynapseService, data: bytes, outputs: Set[str] = OUT
             problems.append(f"{where} is no map; the service keeps its own")
         else:
             found[output] = _section(where, type(getattr(own, output)), section, problems)
+            if section.get("use_nerve_weights"):
+                problems.append(f"{where}: use_nerve_weights has an effect in the top haproxy section only")
     return Overlaid(own.model_copy(update=found), tuple(problems))
 
 

@@ -19,10 +19,13 @@ from dockstack.synapse.events import (
     WatcherChosen,
     WatcherStarted,
     WatcherStopped,
+    WeightsDrawn,
+    WeightsKept,
 )
 
 _VERSION = f"synapse_version:{__version__}"
 _RELOAD = "the reload"
+_RESOLVER = "synapse.watcher.multi.resolver"
 
 
 def metrics(event: Event) -> Iterator[Metric]:
@@ -42,9 +45,8 @@ def metrics(event: Event) -> Iterator[Metric]:
             yield Metric("synapse.watcher.stop", (*CLEAN, f"watcher_name:{service}"))
             if several:
                 yield Metric("synapse.watcher.multi.stop")
-        case WatcherChosen(_, watcher):
-            tags = ("result:success", f"watcher:{watcher}")
-            yield Metric("synapse.watcher.multi.resolver.sequential.switch", tags)
+        case WatcherChosen() | WeightsDrawn() | WeightsKept():
+            yield from _resolved(event)
         case Retrying():
             yield Metric("synapse.retry", ("op:retry_after_sleep",))
         case Reloaded():
@@ -57,6 +59,21 @@ def metrics(event: Event) -> Iterator[Metric]:
             yield from _of_the_process(event)
 
 
+def _resolved(event: WatcherChosen | WeightsDrawn | WeightsKept) -> Iterator[Metric]:
+    match event:
+        case WatcherChosen(_, watcher, _, "sequential"):
+            yield Metric(f"{_RESOLVER}.sequential.switch", ("result:success", f"watcher:{watcher}"))
+        case WeightsDrawn(_, watcher):
+            yield Metric(f"{_RESOLVER}.s3_toggle.switch", ("result:success", f"watcher:{watcher}"))
+        case WeightsKept(_, ""):
+            yield Metric(f"{_RESOLVER}.s3_toggle.switch", ("result:skip",))
+        case WeightsKept(_, "zero_sum"):
+            yield Metric(f"{_RESOLVER}.s3_toggle.switch", ("result:fail", "reason:zero_sum"))
+        case WeightsKept(_, fault):
+            yield Metric(f"{_RESOLVER}.s3_toggle.fetch_failure", (f"reason:{fault}",))
+            yield Metric(f"{_RESOLVER}.s3_toggle.switch", ("result:fail", "reason:nil_weights"))
+
+
 def _pinged(event: Pinged) -> Iterator[Metric]:
     for services, result in ((event.answered, "ping_result:success"), (event.silent, "ping_result:failure")):
         for service in services:
@@ -65,11 +82,12 @@ def _pinged(event: Pinged) -> Iterator[Metric]:
 
 def _of_the_process(event: Event) -> Iterator[Metric]:
     match event:
-        case SessionUsed(locator, fresh) if locator.scheme == "zookeeper":
+        case SessionUsed(locator, fresh, service) if locator.scheme == "zookeeper":
             name = "created" if fresh else "reused"
-            yield Metric(f"synapse.watcher.zk.client.{name}", (f"zk_cluster:{cluster(locator)}",))
-        case Expired():
-            yield Metric("synapse.watcher.zk.session.expired")
+            tags = (f"zk_cluster:{cluster(locator)}", f"service_name:{service}")
+            yield Metric(f"synapse.watcher.zk.client.{name}", tags)
+        case Expired(_, locator):
+            yield Metric("synapse.watcher.zk.session.expired", (f"zk_cluster:{cluster(locator)}",))
         case Started():
             yield Metric("synapse.start")
         case Reconfigured():
@@ -94,6 +112,9 @@ def _discovered(event: Discovered) -> Iterator[Metric]:
         yield Metric("synapse.watcher.zk.discovery.elapsed_time", (where, path, service), spent, "ms")
         if not event.polled:
             yield Metric("synapse.watcher.zk.watch.elapsed_time", (where, path, service), spent, "ms")
+            yield Metric("synapse.watcher.zk.connect.elapsed_time", (where, service), spent, "ms")
+    for what, seconds in event.spent:
+        yield Metric(f"synapse.watcher.zk.{what}.elapsed_time", (where, service), seconds * 1000, "ms")
     yield Metric("synapse.watcher.zk.children.bytes", (where, path), event.size, "g")
     for _ in range(event.faults):
         yield Metric("synapse.watcher.zk.parse_child_failed")

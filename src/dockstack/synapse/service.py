@@ -163,8 +163,9 @@ class Service:
         resolved = resolve(self.settings.resolver, found, self._toggled)
         if resolved.watcher != self._chosen:
             self._chosen = resolved.watcher
+            method = self.settings.resolver.method if self.settings.resolver else ""
             if resolved.watcher is not None and any(one.heard for one in self._sources):
-                self._emit(WatcherChosen(self.name, resolved.watcher, len(resolved.entry.instances)))
+                self._emit(WatcherChosen(self.name, resolved.watcher, len(resolved.entry.instances), method))
         return resolved
 
     def _configure(self, config: str) -> None:

@@ -12,6 +12,8 @@ from types import MappingProxyType
 from dockstack import plugins
 from dockstack.events import Emit, Event, Warn
 from dockstack.model import Catalog, Entry
+from dockstack.registry import Locator, Registry
+from dockstack.registry.pool import Pool
 from dockstack.runtime.latest import Latest
 from dockstack.runtime.loops import beats
 from dockstack.settings.synapse import S3ToggleResolver, ServiceHaproxy, SynapseService, SynapseSettings
@@ -28,7 +30,7 @@ from dockstack.synapse.haproxy.document import Layout, Picture
 from dockstack.synapse.service import Service, Surroundings
 from dockstack.synapse.snapshot import Part, Saved
 from dockstack.synapse.toggle import Toggle
-from dockstack.synapse.watchers import Sessions, Watcher
+from dockstack.synapse.watchers import Watcher
 
 PING = 1.0
 """Seconds between two looks whether the watchers have answered, as SmartStack counts them."""
@@ -52,9 +54,9 @@ class World:
     Without a `haproxy` section no service has anything to do with it: what it says about HAProxy is idle.
     """
 
-    def __init__(self, layout: Layout, settings: SynapseSettings, sessions: Sessions, emit: Emit) -> None:
+    def __init__(self, layout: Layout, settings: SynapseSettings, pool: Pool, emit: Emit) -> None:
         self._layout = layout
-        self._sessions = sessions
+        self._pool = pool
         self._emit = emit
         self._around = Surroundings(_outputs(settings), self._faults)
         self._toggles: dict[S3ToggleResolver, Toggle] = {}
@@ -161,7 +163,7 @@ class World:
             self._emit(WatcherStopped(name, len(service.own.watchers) > 1))
 
     def _service(self, name: str, own: SynapseService) -> Service:
-        watchers = _watchers(name, own, self._sessions, self._emit)
+        watchers = _watchers(name, own, self._pool, self._emit)
         return Service(name, own, watchers, self._around, self._emit, toggle=self._toggle(own))
 
     def _toggle(self, own: SynapseService) -> Toggle | None:
@@ -244,8 +246,20 @@ def _listeners(layout: Layout, services: Mapping[str, Service]) -> dict[str, str
     return {bind: name for name, one in services.items() for bind in layout.look(name, one.settings).binds}
 
 
-def _watchers(name: str, own: SynapseService, sessions: Sessions, emit: Emit) -> Mapping[str, Watcher]:
+@dataclass(frozen=True, slots=True)
+class _SessionsOf:
+    """The pool's sessions, asked for in the name of a service."""
+
+    pool: Pool
+    service: str
+
+    async def get(self, locator: Locator) -> Registry:
+        return await self.pool.get(locator, self.service)
+
+
+def _watchers(name: str, own: SynapseService, pool: Pool, emit: Emit) -> Mapping[str, Watcher]:
     made: dict[str, Watcher] = {}
+    sessions = _SessionsOf(pool, name)
     for watcher, discovery in own.watchers.items():
         where = f"services.{name}.discovery.method" if not watcher else f"services.{name}, watcher {watcher}: method"
         made[watcher] = plugins.load("watchers", discovery.method, where)(discovery, sessions, _named(name, emit))

@@ -109,7 +109,7 @@ def path_below(base: str, path: str) -> tuple[str, str | None]:
 
 def nerve_service(spec: Spec, template: Plain, host: str, locator: Locator, path: str) -> Plain:
     """The nerve file's entry for one `-s`."""
-    return {**template, "host": host, "port": spec.port, **_reporter(locator, path)}
+    return {**template, "host": host, "port": spec.port, **reporter(locator, path)}
 
 
 def synapse_service(template: Plain, locator: Locator, path: str) -> Plain:
@@ -244,7 +244,8 @@ def _global(lines: Sequence[str], around: Surroundings) -> list[str]:
     return added
 
 
-def _reporter(locator: Locator, path: str) -> Plain:
+def reporter(locator: Locator, path: str) -> Plain:
+    """The keys of a nerve file's service that say where it is registered."""
     if locator.scheme == "file":
         return {"reporter_type": "file", "file_directory": locator.root, "file_path": path}
     if locator.scheme == "etcd":

@@ -7,7 +7,7 @@ form has its first verdict: nothing is out of the registry because of a reload.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from dockstack.admin.report import Report
 from dockstack.events import Emit, Warn
@@ -47,10 +47,11 @@ class Roster:
             post.end()
             self._emit(Stopped(name))
 
-    def ready(self) -> Report:
-        """Whether each service has a first verdict that was reported, and what is missing."""
-        missing = tuple(f"{name}: {post.missing}" for name, post in self._posts.items() if post.missing)
-        count = len(self._posts)
+    def ready(self, of: Container[str] | None = None) -> Report:
+        """Whether each service (`of` these names) has a first verdict that was reported, and what is missing."""
+        posts = {name: post for name, post in self._posts.items() if of is None or name in of}
+        missing = tuple(f"{name}: {post.missing}" for name, post in posts.items() if post.missing)
+        count = len(posts)
         all_done = f"all {count} services are" if count != 1 else "the service is"
         return Report(not missing, missing or (f"{all_done} checked and reported",))
 

@@ -75,10 +75,10 @@ def test_all_faults_of_all_services_are_told() -> None:
 
 
 def test_the_last_registry_wins() -> None:
-    found = spec.discovery(("zk://one/a", "file:///tmp/registry"), needed=True)
+    found = spec.discovery(("zk://one/a", "file:///tmp/registry"), needed="-s")
     assert found is not None
     assert (found[0].scheme, found[0].root) == ("file", "/tmp/registry")
-    assert spec.discovery((), needed=False) is None
+    assert spec.discovery(()) is None
 
 
 @pytest.mark.parametrize(
@@ -95,13 +95,13 @@ def test_the_last_registry_wins() -> None:
 )
 def test_registries_that_are_none(urls: tuple[str, ...], message: str) -> None:
     with pytest.raises(ConfigurationError) as raised:
-        spec.discovery(urls, needed=True)
+        spec.discovery(urls, needed="-s")
     assert message in refusal(raised)
 
 
 def test_a_password_in_a_registry_is_not_shown() -> None:
     with pytest.raises(ConfigurationError) as raised:
-        spec.discovery(("zkk://user:s3cret@h/x",), needed=True)
+        spec.discovery(("zkk://user:s3cret@h/x",), needed="-s")
     assert "s3cret" not in refusal(raised)
 
 

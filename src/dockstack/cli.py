@@ -87,6 +87,7 @@ _state_dir = click.option(
 @main.command(context_settings=_HELP)
 @_configuration
 @click.option("-i", "--instance_id", "--instance-id", metavar="ID", help="The name to register under.")
+@click.option("--docker", is_flag=True, help="Register the containers whose labels ask for it.")
 @click.option("-k", "--check-config", is_flag=True, help="Check the configuration and exit: 0 or 2.")
 @click.option(
     "--drain",
@@ -110,7 +111,8 @@ def nerve(
     """Checks services and keeps the healthy ones registered.
 
     With -s NAME:TYPE:PORT:PATH the service NAME on PORT is checked as TYPE says and registered below BASE + PATH;
-    SERVICE_HOST is the address that others reach it under.
+    SERVICE_HOST is the address that others reach it under. With --docker so is each running container whose labels
+    say dockstack.NAME.port=PORT.
     """
     from dockstack import configure
 
@@ -130,8 +132,12 @@ def nerve(
         def read_again() -> Any:
             return configure.nerve(asked, instance_id, os.environ).settings
 
+        def labels(settings: Any) -> Any:
+            return configure.labels(asked, settings.instance_id, os.environ)
+
         config = configure.settings_file(asked, os.environ.get("NERVE_CONFIG"))
-        await run(loaded.settings, Options(run_dir, state_dir, drain, read_again, config), to_log)
+        options = Options(run_dir, state_dir, drain, read_again, config, labels if asked.docker else None)
+        await run(loaded.settings, options, to_log)
 
     _live("nerve", run_dir, loaded.warnings, life)
 

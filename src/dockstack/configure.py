@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 from dockstack import plugins, spec, templates
 from dockstack.documents import Document, read
 from dockstack.errors import ConfigurationError, Problem
+from dockstack.registry import Locator
 from dockstack.settings import loading
 from dockstack.settings.loading import Loaded
 from dockstack.settings.nerve import NerveSettings
 
 if TYPE_CHECKING:
+    from dockstack.nerve.labelled import Labels
     from dockstack.settings.synapse import SynapseSettings
 
 STATISTICS = "127.0.0.1:8080"
@@ -35,6 +37,7 @@ class Given:
     templates: tuple[Path, ...] = ()
     session_timeout: float | None = None
     unknown_keys_are_warnings: bool = False
+    docker: bool = False
 
 
 def settings_file(given: Given, default: str | None) -> Path | None:
@@ -47,7 +50,7 @@ def nerve(given: Given, instance_id: str | None, env: Mapping[str, str], check: 
     """Nerve's settings; to `check` them, with the warnings that the daemon gives itself when it takes up a service.
     Raises ConfigurationError with everything that is wrong."""
     config = given.config or env.get("NERVE_CONFIG")
-    if not config and not given.services:
+    if not config and not given.services and not given.docker:
         raise _nothing_to_do("nerve -d zk://127.0.0.1:2181/nerve -s mysql:mysql:3306:/mysql")
     document = _file(config, env)
     texts = _unused(given)
@@ -55,11 +58,39 @@ def nerve(given: Given, instance_id: str | None, env: Mapping[str, str], check: 
         document, texts = _with_nerve_services(document, given, env)
     document = _with_changes(document, given.raws)
     named = instance_id or env.get("NERVE_INSTANCE_ID") or document.data.get("instance_id")
-    if not named and given.services:
+    if not named and (given.services or given.docker):
         named = env.get("INSTANCE_ID") or "nerve"
     if named:
         document = document.with_data({**document.data, "instance_id": named})
-    return _ready_nerve(document, given.unknown_keys_are_warnings, texts, check)
+    loaded = _ready_nerve(document, given.unknown_keys_are_warnings, texts, check)
+    if given.docker:
+        labels(given, loaded.settings.instance_id, env)
+    return loaded
+
+
+def labels(given: Given, instance_id: str, env: Mapping[str, str]) -> Labels:
+    """What counts for the services of labels. Raises ConfigurationError with what is wrong."""
+    from dockstack.docker.engine import USUAL_HOST, host_fault
+    from dockstack.nerve.labelled import AtHost, Labels, Terms
+
+    host = _service_host(env, "--docker")
+    engine = env.get("DOCKER_HOST") or USUAL_HOST
+    if (fault := host_fault(engine)) is not None:
+        raise ConfigurationError(Problem("DOCKER_HOST", fault))
+    locator, base = _registry(given, "--docker")
+    found: dict[str, Any] = {}
+    broken: dict[str, str] = {}
+    directories = templates.directories(given.templates)
+    for kind in templates.types("nerve", directories):
+        try:
+            document = templates.template("nerve", kind, directories, env)
+        except ConfigurationError as error:
+            broken[kind] = "; ".join(map(str, error.problems))
+            continue
+        if document is not None:
+            found |= _with_modules(Document({"services": {kind: document.data}}, {})).data["services"]
+    terms = Terms(instance_id, locator, base, found, broken)
+    return Labels(engine, terms, AtHost(host))
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,19 +207,9 @@ def _located(document: Document) -> Iterator[None]:
 
 
 def _with_nerve_services(document: Document, given: Given, env: Mapping[str, str]) -> tuple[Document, list[Problem]]:
-    host = env.get("SERVICE_HOST")
-    if not host:
-        raise ConfigurationError(
-            Problem(
-                "SERVICE_HOST", "is not set: with -s it is the address under which others reach this host's services"
-            )
-        )
+    host = _service_host(env, "-s")
     taken = tuple(_services(document))
-    registry = spec.discovery(given.discovery, needed=True)
-    assert registry is not None
-    locator, base = registry
-    if given.session_timeout is not None:
-        locator = replace(locator, session_timeout=given.session_timeout)
+    locator, base = _registry(given, "-s")
     directories = templates.directories(given.templates)
     warnings: list[Problem] = []
     for one in spec.specs(spec.parse_nerve, given.services, taken):
@@ -202,11 +223,7 @@ def _with_synapse_services(
     document: Document, given: Given, directories: tuple[Path, ...], env: Mapping[str, str]
 ) -> tuple[Document, list[Problem]]:
     taken = tuple(_services(document))
-    registry = spec.discovery(given.discovery, needed=True)
-    assert registry is not None
-    locator, base = registry
-    if given.session_timeout is not None:
-        locator = replace(locator, session_timeout=given.session_timeout)
+    locator, base = _registry(given, "-s")
     warnings: list[Problem] = []
     for one in spec.specs(spec.parse_synapse, given.services, taken):
         template = _template("synapse", one, directories, env)
@@ -215,9 +232,27 @@ def _with_synapse_services(
     return document, warnings
 
 
+def _service_host(env: Mapping[str, str], option: str) -> str:
+    host = env.get("SERVICE_HOST")
+    if not host:
+        what = f"is not set: with {option} it is the address under which others reach this host's services"
+        raise ConfigurationError(Problem("SERVICE_HOST", what))
+    return host
+
+
+def _registry(given: Given, option: str) -> tuple[Locator, str]:
+    """The registry of the command line, which the option needs, and its BASE path."""
+    registry = spec.discovery(given.discovery, option)
+    assert registry is not None
+    locator, base = registry
+    if given.session_timeout is not None:
+        locator = replace(locator, session_timeout=given.session_timeout)
+    return locator, base
+
+
 def _unused(given: Given) -> list[Problem]:
     """A registry on the command line is for the services there; without any it is doubted, and still must be one."""
-    if given.services or spec.discovery(given.discovery, needed=False) is None:
+    if given.services or given.docker or spec.discovery(given.discovery) is None:
         return []
     return [Problem("-d", "has no effect without -s; the services of a file name their own registries")]
 

@@ -82,11 +82,12 @@ def specs(parse: Callable[[str], Spec], texts: Sequence[str], taken: Sequence[st
     return tuple(found)
 
 
-def discovery(urls: Sequence[str], needed: bool) -> tuple[Locator, str] | None:
-    """The registry of the last `-d` and its BASE path. Raises ConfigurationError."""
+def discovery(urls: Sequence[str], needed: str | None = None) -> tuple[Locator, str] | None:
+    """The registry of the last `-d` and its BASE path; `needed`: what needs one. Raises ConfigurationError."""
     if not urls:
         if needed:
-            raise _fault("-d", "is missing: with -s name the registry, for example -d zk://127.0.0.1:2181/nerve")
+            what = f"is missing: with {needed} name the registry, for example -d zk://127.0.0.1:2181/nerve"
+            raise _fault("-d", what)
         return None
     try:
         locator, base = parse_url(urls[-1])

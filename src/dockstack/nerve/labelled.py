@@ -36,6 +36,29 @@ class Terms:
     broken: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Whose labels count, and what the operator says of them: the engine's address as in DOCKER_HOST."""
+
+    engine: str
+    terms: Terms
+    where: Where
+
+
+@dataclass(frozen=True, slots=True)
+class AtHost:
+    """Ports of containers where the engine publishes them, under the host's name; IPv4 before IPv6."""
+
+    host: str
+
+    def __call__(self, container: Container, port: int) -> Address:
+        found = [one for one in container.published if (one.port, one.protocol) == (port, "tcp")]
+        if not found:
+            there = ", ".join(sorted({f"{one.port}/{one.protocol}" for one in container.published}))
+            raise ValueError(f"port {port} is not published; published: {there or 'none'}")
+        return Address(self.host, min(found, key=lambda one: (":" in one.host_ip, one.host_port)).host_port)
+
+
 def services_of(container: Container, terms: Terms, where: Where) -> tuple[Service, ...]:
     """The services that the container's labels ask for, ready to run, named NAME@CONTAINER:PORT.
 

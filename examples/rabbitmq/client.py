@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import sys
 
-import aio_pika
+import aiormq
 
 
 async def main(url: str) -> None:
     """Prints the message that came back."""
     async with asyncio.timeout(10):
-        connection = await aio_pika.connect(url)
-        async with connection:
+        connection = await aiormq.connect(url)
+        try:
             channel = await connection.channel()
-            queue = await channel.declare_queue(exclusive=True)
-            await channel.default_exchange.publish(aio_pika.Message(b"there and back"), queue.name)
-            message = await queue.get(timeout=5)
+            queue = (await channel.queue_declare(exclusive=True)).queue
+            assert queue
+            await channel.basic_publish(b"there and back", routing_key=queue)
+            message = await channel.basic_get(queue)
             print(message.body.decode())
+        finally:
+            await connection.close()
 
 
 asyncio.run(main(sys.argv[1]))

@@ -179,8 +179,10 @@ def _command(state: Path, host: str) -> tuple[str, ...]:
 
 def _mtu() -> int:
     """That of the way out: larger packets of a container would be lost there."""
-    route = subprocess.run(
-        ["ip", "-o", "route", "get", "192.0.2.1"], capture_output=True, text=True, timeout=10, check=False
-    )
-    device = re.search(r"\bdev (\S+)", route.stdout)
-    return int(Path(f"/sys/class/net/{device.group(1)}/mtu").read_text()) if device else 1500
+    device = re.search(r"\bdev (\S+)", _ip("route", "get", "192.0.2.1"))
+    mtu = re.search(r"\bmtu (\d+)", _ip("link", "show", "dev", device.group(1))) if device else None
+    return int(mtu.group(1)) if mtu else 1500
+
+
+def _ip(*words: str) -> str:
+    return subprocess.run(["ip", "-o", *words], capture_output=True, text=True, timeout=10, check=False).stdout

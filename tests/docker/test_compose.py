@@ -16,7 +16,7 @@ from kazoo.client import KazooClient
 from tests.docker.compose import EXAMPLES, Example, Substitute
 from tests.docker.conftest import Figures
 from tests.docker.engine import Engine
-from tests.docker.yard import Container, Yard
+from tests.docker.yard import RESIDENT, Container, Yard, milliseconds, resident
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -125,14 +125,14 @@ def event(container: Container, action: str, since: float) -> float:
     return float(json.loads(told.splitlines()[0])["timeNano"]) / 1e9
 
 
-def milliseconds(seconds: float) -> str:
-    return f"{seconds * 1000:,.0f} ms"
-
-
-def test_mysql_over_two_hosts(walk: StartWalk, engine: Engine, figures: Figures) -> None:
+def test_mysql_over_two_hosts(walk: StartWalk, figures: Figures) -> None:
     found = walk("mysql", "zookeeper", "mysql")
     found.served("served by")
     assert "served by" in found.example.once("client"), "a client of its own, linked to the ambassador as `db`"
+    for role in (found.nerve, found.synapse):
+        size = resident(role, "dockstack")
+        figures(f"{role.name.rpartition('-')[2]} with ZooKeeper: resident", f"{size:.0f} MB")
+        assert size <= RESIDENT
 
     with observer(found.registry, "/nerve/test") as seen:
         before, began = found.server.port(3306), time.time()
@@ -153,13 +153,20 @@ def test_mysql_over_two_hosts(walk: StartWalk, engine: Engine, figures: Figures)
         served = found.served("served by")
         figures("MariaDB started: start -> served", since(found.server, "start", began, served))
 
+
+def test_an_engine_that_is_restarted(walk: StartWalk, engine: Engine, figures: Figures) -> None:
     if not engine.ours:
         pytest.skip(f"the engine at {engine.host} is not these tests' own: it is not restarted")
+    found = walk("mysql", "zookeeper", "mysql")
+    found.served("served by")
+    before = found.server.port(3306)
     engine.stop()
     engine.start()
     began = time.time()
     found.client.start()
-    figures("the engine is back -> served", milliseconds(found.served("served by") - began))
+    served = found.served("served by")
+    assert found.server.port(3306) != before
+    figures("the engine is back -> served", milliseconds(served - began))
 
 
 def since(container: Container, action: str, began: float, end: float) -> str:

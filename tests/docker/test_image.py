@@ -11,7 +11,7 @@ import pytest
 from tests.docker.conftest import Figures
 from tests.docker.engine import PACKAGES, Engine
 from tests.docker.images import ROOT, build, buildkit_client
-from tests.docker.yard import Container, Yard
+from tests.docker.yard import RESIDENT, Container, Yard, milliseconds, resident
 from tests.servers.missing import missing
 
 pytestmark = pytest.mark.timeout(600)
@@ -38,10 +38,17 @@ def registry(yard: Yard) -> tuple[str, ...]:
 
 
 @pytest.fixture
-def origin(yard: Yard, image: str) -> str:
-    """The id of a container with a web server on port 8000, whose network others may join."""
+def origin(yard: Yard, image: str) -> tuple[str, ...]:
+    """Options that put containers into the network of one with a web server on port 8000."""
     options = ("--entrypoint", "python3", "--stop-signal", "SIGINT")
-    return yard.run("origin", image, ("-m", "http.server", "8000"), options).name
+    server = yard.run("origin", image, ("-m", "http.server", "8000"), options)
+    return ("--network", f"container:{server.name}", "--env", "SERVICE_HOST=127.0.0.1")
+
+
+@pytest.fixture
+def host(registry: tuple[str, ...], origin: tuple[str, ...]) -> tuple[str, ...]:
+    """Options that both roles run with: the registry, and the network of a web server."""
+    return (*registry, *origin)
 
 
 def registered(yard: Yard, image: str, registry: tuple[str, ...]) -> list[str]:
@@ -50,13 +57,10 @@ def registered(yard: Yard, image: str, registry: tuple[str, ...]) -> list[str]:
 
 @pytest.mark.parametrize("mount", [(), ("--tmpfs", "/run/dockstack")], ids=["volume", "tmpfs"])
 def test_both_roles_run_without_any_right(
-    yard: Yard, image: str, registry: tuple[str, ...], origin: str, mount: tuple[str, ...]
+    yard: Yard, image: str, host: tuple[str, ...], mount: tuple[str, ...]
 ) -> None:
-    bare = (*RIGHTLESS, *mount, *registry)
-    announcer = yard.run(
-        "nerve", image, nerve(), (*bare, "--network", f"container:{origin}", "--env", "SERVICE_HOST=127.0.0.1")
-    )
-    ambassador = yard.run("synapse", image, SYNAPSE, (*bare, "--network", f"container:{origin}"))
+    announcer = yard.run("nerve", image, nerve(), (*RIGHTLESS, *mount, *host))
+    ambassador = yard.run("synapse", image, SYNAPSE, (*RIGHTLESS, *mount, *host))
     announcer.wait_for(NERVE_READY)
     ambassador.wait_for(SYNAPSE_READY)
     fetch = "from urllib.request import urlopen; print(urlopen('http://127.0.0.1:80/', timeout=5).status)"
@@ -67,16 +71,15 @@ def test_both_roles_run_without_any_right(
     for container in (announcer, ambassador):
         rights = container.execute("sh", "-c", "grep -h CapEff /proc/[0-9]*/status | sort -u").split()
         assert rights == ["CapEff:", "0000000000000000"]
-        assert "ok" in container.execute("dockstack", "health") or container.execute("dockstack", "ready")
+        assert container.execute("dockstack", "health")
         assert container.stop() < 3
         assert container.inspect()["State"]["ExitCode"] == 0
 
 
 def test_a_stop_withdraws_and_a_start_announces_again(
-    yard: Yard, image: str, registry: tuple[str, ...], origin: str
+    yard: Yard, image: str, registry: tuple[str, ...], host: tuple[str, ...]
 ) -> None:
-    options = (*registry, "--network", f"container:{origin}", "--env", "SERVICE_HOST=127.0.0.1")
-    container = yard.run("nerve", image, nerve(), options)
+    container = yard.run("nerve", image, nerve(), host)
     container.wait_for(NERVE_READY)
     assert len(registered(yard, image, registry)) == 1
     assert container.stop() < 3
@@ -113,11 +116,9 @@ def test_the_number_of_connections_follows_the_limit_of_open_files(yard: Yard, i
     assert 0 < int(found[1]) < 750
 
 
-def test_the_health_check_becomes_healthy_and_unhealthy(
-    yard: Yard, image: str, registry: tuple[str, ...], origin: str
-) -> None:
-    quick = ("--health-interval", "1s", "--health-retries", "1", "--health-start-period", "0s")
-    options = (*quick, *registry, "--network", f"container:{origin}", "--env", "SERVICE_HOST=127.0.0.1")
+def test_the_health_check_becomes_healthy_and_unhealthy(yard: Yard, image: str, host: tuple[str, ...]) -> None:
+    quick = tuple(f"--health-{what}" for what in ("interval=1s", "timeout=2s", "retries=1", "start-period=0s"))
+    options = (*quick, *host)
     containers = (yard.run("nerve", image, nerve(), options), yard.run("synapse", image, SYNAPSE, options))
     for container in containers:
         container.until(lambda of=container: health(of) == "healthy", "healthy")  # type: ignore[misc]
@@ -184,7 +185,7 @@ def test_the_first_argument_is_the_role(yard: Yard, image: str) -> None:
     assert "failed requests" in story
 
 
-def test_buildkit_builds_the_same(engine: Engine, image: str) -> None:
+def test_buildkit_builds_the_same(engine: Engine, image: str, figures: Figures) -> None:
     client = buildkit_client()
     if client is None:
         missing("a docker client that drives BuildKit (with buildx)", PACKAGES)
@@ -192,32 +193,35 @@ def test_buildkit_builds_the_same(engine: Engine, image: str) -> None:
     ours, theirs = (json.loads(engine.docker("image", "inspect", each))[0] for each in (image, other))
     for key in ("Entrypoint", "Cmd", "User", "Volumes", "StopSignal", "Healthcheck", "WorkingDir"):
         assert ours["Config"][key] == theirs["Config"][key], key
+    figures("the image as BuildKit makes it", f"{theirs['Size'] / MEGABYTE:.0f} MB")
+    assert theirs["Size"] < LARGEST
     assert engine.docker("run", "--rm", other, "--version") == engine.docker("run", "--rm", image, "--version")
 
 
+START = 1.5  # seconds from `docker run` until it is ready
+STOP = 1.0  # seconds that `docker stop` takes, with the registration gone
+
+
+@pytest.mark.parametrize("role", ["nerve", "synapse"])
 def test_how_long_a_start_takes_and_what_a_role_needs(
-    yard: Yard, image: str, registry: tuple[str, ...], origin: str, figures: Figures
+    yard: Yard, image: str, host: tuple[str, ...], figures: Figures, role: str
 ) -> None:
-    options = (*RIGHTLESS, *registry, "--network", f"container:{origin}", "--env", "SERVICE_HOST=127.0.0.1")
-    for role, command, sign in (("nerve", nerve(), NERVE_READY), ("synapse", SYNAPSE, SYNAPSE_READY)):
+    command, sign = (nerve(), NERVE_READY) if role == "nerve" else (SYNAPSE, SYNAPSE_READY)
+    starts, stops = [], []
+    # The least of three: what else the machine has to do is not the image's.
+    for number in range(3):
         began = time.time()
-        container = yard.run(role, image, command, options)
-        start = container.wait_for(sign) - began
+        container = yard.run(f"{role}-{number}", image, command, (*RIGHTLESS, *host))
+        starts.append(container.wait_for(sign) - began)
         python, haproxy = resident(container, "dockstack"), resident(container, "haproxy")
-        stop = container.stop()
-        figures(f"{role}: docker run -> ready", f"{start * 1000:,.0f} ms")
-        figures(f"{role}: docker stop, withdrawn", f"{stop * 1000:,.0f} ms")
-        figures(f"{role}: idle, resident", f"{python:.0f} MB")
-        if haproxy:
-            figures(f"{role}: HAProxy's master and worker beside it", f"{haproxy:.0f} MB")
-        # Bounds of another order than what is wanted (1.5 s, 1 s, 60 MB): a busy machine must not fail.
-        assert start < 10
-        assert stop < 5
-        assert 10 < python < 120
-
-
-def resident(container: Container, program: str) -> float:
-    """Megabytes of all processes of that name."""
-    found = container.execute("sh", "-c", "grep -hE '^(Name|VmRSS)' /proc/[0-9]*/status").split()
-    pairs = zip(found[1::5], found[3::5], strict=True)
-    return sum(int(size) for name, size in pairs if program in name) / 1024
+        stops.append(container.stop())
+        if role == "nerve":
+            assert registered(yard, image, host) == []
+    figures(f"{role}: docker run -> ready", milliseconds(min(starts)))
+    figures(f"{role}: docker stop, {'withdrawn' if role == 'nerve' else 'HAProxy ended'}", milliseconds(min(stops)))
+    figures(f"{role}: idle, resident", f"{python:.0f} MB")
+    if haproxy:
+        figures(f"{role}: HAProxy's master and worker beside it", f"{haproxy:.0f} MB")
+    assert min(starts) <= START
+    assert min(stops) <= STOP
+    assert 10 < python <= RESIDENT

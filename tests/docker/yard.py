@@ -13,6 +13,9 @@ from typing import Any, Self
 from tests.docker.engine import NAMES, Engine
 from tests.waiting import wait_until
 
+RESIDENT = 60.0
+"""Megabytes that a role may have, beside HAProxy, when there is nothing to do."""
+
 
 class Container:
     """A container that was started. All calls block."""
@@ -156,3 +159,15 @@ def seconds(stamp: str) -> float:
     """The engine's time stamp (RFC 3339, nanoseconds) as seconds of the clock."""
     whole, _, fraction = stamp.removesuffix("Z").partition(".")
     return datetime.fromisoformat(f"{whole}+00:00").timestamp() + float(f"0.{fraction or 0}")
+
+
+def milliseconds(span: float) -> str:
+    """Seconds, as a table shows them."""
+    return f"{span * 1000:,.0f} ms"
+
+
+def resident(container: Container, program: str) -> float:
+    """Megabytes of all processes of that name."""
+    found = container.execute("sh", "-c", "grep -hE '^(Name|VmRSS)' /proc/[0-9]*/status").split()
+    pairs = zip(found[1::5], found[3::5], strict=True)
+    return sum(int(size) for name, size in pairs if program in name) / 1024

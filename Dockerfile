@@ -40,7 +40,7 @@ LABEL org.opencontainers.image.title="DockStack" \
     org.opencontainers.image.version="0.1.0" \
     org.opencontainers.image.revision="${REVISION}" \
     org.opencontainers.image.licenses="MIT" \
-    org.opencontainers.image.base.name="docker.io/library/debian:trixie-slim"
+    org.opencontainers.image.base.name="debian:trixie-slim"
 USER 10001:10001
 WORKDIR /var/lib/dockstack
 # The run directory is a volume so that a read-only root needs nothing else; --tmpfs /run/dockstack takes its place.

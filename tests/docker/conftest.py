@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.docker.engine import Engine, base
-from tests.docker.images import ROOT, SERVERS, build
+from tests.docker.images import ROOT, build
 from tests.docker.yard import Yard
 
 _figures = pytest.StashKey[list[tuple[str, str]]]()
@@ -37,10 +38,10 @@ def image(engine: Engine) -> str:
 
 
 @pytest.fixture(scope="session")
-def server_image(engine: Engine) -> Callable[[str], str]:
-    """The image of a server that the tests stand on, built when it is asked for: `server_image("mariadb")`."""
+def server_image(engine: Engine) -> Callable[[Path], str]:
+    """The image of a server that the tests stand on, built when it is asked for by its Dockerfile."""
     base(engine)
-    return lambda name: build(engine, SERVERS, f"dockstack-test-{name}", "--file", str(SERVERS / f"{name}.Dockerfile"))
+    return lambda file: build(engine, file.parent, f"dockstack-test-{file.stem}", "--file", str(file))
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import yaml
@@ -16,6 +17,7 @@ from kazoo.client import KazooClient
 from tests.docker.compose import EXAMPLES, Example, Substitute
 from tests.docker.conftest import Figures
 from tests.docker.engine import Engine
+from tests.docker.images import SERVERS
 from tests.docker.yard import RESIDENT, Container, Yard, milliseconds, resident
 
 pytestmark = pytest.mark.timeout(600)
@@ -53,9 +55,8 @@ StartWalk = Callable[..., Walk]
 
 
 @pytest.fixture
-def example(yard: Yard, image: str, server_image: Callable[[str], str]) -> Callable[[str], Example]:
+def example(yard: Yard, image: str, server_image: Callable[[Path], str]) -> Callable[[str], Example]:
     """Reads an example into the yard: `example("mysql")`."""
-    servers = {"zookeeper": "zookeeper", "mariadb": "mariadb", "rabbitmq": "rabbitmq", "quay.io/coreos/etcd": "etcd"}
 
     def substitute(name: str) -> Substitute:
         match name.partition(":")[0]:
@@ -63,8 +64,10 @@ def example(yard: Yard, image: str, server_image: Callable[[str], str]) -> Calla
                 return Substitute(image)
             case "python":
                 return Substitute(image, ("--entrypoint", "", "--no-healthcheck"))
+            case "dockstack-example-etcd":
+                return Substitute(server_image(EXAMPLES / "http-etcd" / "etcd.Dockerfile"))
             case known:
-                return Substitute(server_image(servers[known]))
+                return Substitute(server_image(SERVERS / f"{known}.Dockerfile"))
 
     return lambda name: Example(yard, name, substitute)
 
@@ -75,7 +78,8 @@ def walk(example: Callable[[str], Example]) -> StartWalk:
 
     def start(name: str, registry: str, server: str, *others: str) -> Walk:
         found = example(name)
-        started = {registry: found.start(registry, "--publish", "127.0.0.1::2181")}
+        seen_from_outside = ("--publish", "127.0.0.1::2181") if registry == "zookeeper" else ()
+        started = {registry: found.start(registry, *seen_from_outside)}
         started |= {one: found.start(one) for one in (server, *others, "nerve", "synapse")}
         client = found.waiting("client")
         return Walk(

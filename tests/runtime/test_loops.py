@@ -90,6 +90,34 @@ async def test_a_service_that_counts_requests_is_asked_again_gently() -> None:
     assert all(size / 2 <= pause <= size for pause, size in zip(pauses, (1, 2, 3, 3), strict=True))
 
 
+async def test_a_cancellation_counts_that_comes_together_with_a_failure() -> None:
+    opened = 0
+
+    async def fails() -> None:
+        reader.cancel()
+        raise RegistryUnavailable("gone")
+
+    async def stream() -> AsyncIterator[int]:
+        nonlocal opened
+        opened += 1
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(fails())
+                await asyncio.Event().wait()
+                yield 1
+        except* RegistryUnavailable:
+            raise RegistryUnavailable("gone") from None
+
+    async def read() -> None:
+        async for _ in follow("reading", stream, (RegistryUnavailable,), lambda _: None):
+            pass
+
+    reader = asyncio.create_task(read())
+    await asyncio.wait((reader,), timeout=1)
+    assert reader.cancelled()
+    assert opened == 1
+
+
 async def test_beats_keep_the_grid_when_a_round_was_slow() -> None:
     loop = asyncio.get_running_loop()
     start = loop.time()

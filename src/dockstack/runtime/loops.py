@@ -80,9 +80,17 @@ async def follow(
                 yield value
             return
         except expected as error:
+            _heed_cancellation()
             pause = next(waits)
             failing.goes_on(error, pause)
         await asyncio.sleep(pause)
+
+
+def _heed_cancellation() -> None:
+    """A task group that fails while its task is being cancelled raises the failure alone, before Python 3.13."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 async def beats(interval: float, first: float = 0.0, phase: float | None = None) -> AsyncIterator[None]:

@@ -12,7 +12,7 @@ archive=$cache/debian-$suite-slim.tar
 certificates=/usr/local/share/ca-certificates
 stamp=$(cat $certificates/*.crt 2>/dev/null | sha256sum | cut -c1-16)
 
-if label=$(docker image inspect --format '{{with .Config}}{{index .Labels "dockstack.base"}}{{end}}' "$image" 2>/dev/null); then
+if label=$(docker image inspect --format '{{with .Config}}{{index .Labels "tests.base"}}{{end}}' "$image" 2>/dev/null); then
     # A pulled image has no label. One of ours is good as long as the certificates are those that it was made with.
     case $label in "" | "<no value>" | "$stamp") exit 0 ;; esac
 fi
@@ -72,5 +72,5 @@ flock 9
 if [ ! -s "$archive" ] || [ "$(cat "$archive.stamp" 2>/dev/null)" != "$stamp" ] || [ -n "$(find "$archive" -mtime +7)" ]; then
     (make_archive)
 fi
-docker import --change "LABEL dockstack.base=$stamp" --change 'CMD ["bash"]' \
+docker import --change "LABEL tests.base=$stamp" --change 'CMD ["bash"]' \
     --change 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' "$archive" "$image" >/dev/null

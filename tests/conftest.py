@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import pytest
 
+from tests.docker import engine as docker_engine
 from tests.servers.aws import AwsServer
 from tests.servers.haproxy import PACKAGES, HaproxyBinary, binaries
 from tests.servers.mariadb import MariaDBServer
@@ -88,3 +89,10 @@ def start_origin(tmp_path: Path) -> Iterator[Callable[[str], Origin]]:
     """Starts an HTTP server of that name: `start_origin("blue")`."""
     with ExitStack() as stack:
         yield lambda name: stack.enter_context(Origin(tmp_path, name))
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[docker_engine.Engine]:
+    """A Docker engine shared by all tests: restart it only if it is `ours`, give containers names of your own."""
+    with docker_engine.running() as engine:
+        yield engine

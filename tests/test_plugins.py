@@ -63,7 +63,7 @@ def test_what_is_not_there_is_named(kind: str, message: str) -> None:
 
 @pytest.mark.parametrize("kind", ["zzzzz", "__init__", "..probe", "os", ""])
 def test_only_kinds_are_found(kind: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"known: exec, grpc, http, mysql, noop, .*tcp"):
+    with pytest.raises(ConfigurationError, match=r"known: docker, exec, grpc, http, mysql, noop, .*tcp"):
         load("checks", kind, "here")
 
 

@@ -76,8 +76,8 @@ async def _live(read: _Read, pictures: Latest[Picture], socket: Path, options: O
             placer.change(read.settings, read.services)
 
             def health() -> Report:
-                report = roster.health()
-                return Report(report.ok, (*report.lines, *(f"{at}: {state}" for at, state in pool.states().items())))
+                report, states = roster.health(), {**pool.states(), **placer.states()}
+                return Report(report.ok, (*report.lines, *(f"{at}: {state}" for at, state in states.items())))
 
             async with serve(socket, health, roster.ready), servants() as beside:
                 beside.create_task(

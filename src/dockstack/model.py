@@ -18,6 +18,10 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+NO_PORT = 0
+"""The port of an instance whose source knows hosts only: the service's settings must say which it is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Instance:
     """One announced copy of a service.

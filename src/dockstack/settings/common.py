@@ -10,6 +10,12 @@ from pydantic.fields import FieldInfo
 from dockstack.documents import EnvironmentText
 from dockstack.documents.scalars import psych
 
+OFFERED = "offered"
+"""In the context of a validation: a function of a group and a name, whether a plug-in of that name is installed."""
+
+BUILT_IN = "one of DockStack's own"
+"""The tag of what is not a plug-in's, in the places that pydantic names."""
+
 
 class Model(BaseModel):
     """A part of a settings file: frozen, and a key that it does not know is a problem.

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from dockstack.documents import Document, EnvironmentText, Steps
 from dockstack.errors import Problem
-from dockstack.settings.common import Model
+from dockstack.settings.common import BUILT_IN, Model
 
 UNKNOWN = "extra_forbidden"
 
@@ -50,6 +50,7 @@ def place(loc: tuple[int | str, ...], data: Any) -> Steps:
     """The way to the value in the user's data: pydantic's location without the names of alternatives."""
     steps: list[int | str] = []
     here = data
+    loc = tuple(step for step in loc if step != BUILT_IN)
     for step in loc:
         if (isinstance(here, dict) and step in here) or (
             isinstance(here, list) and isinstance(step, int) and step < len(here)
@@ -146,13 +147,9 @@ _LATER_KINDS = {
     "type": frozenset({"rabbitmq", "redis", "noop"}),
     "method": frozenset(
         {
-            "dns",
-            "zookeeper_dns",
-            "zookeeper_dns_poll",
             "docker",
             "ec2tag",
             "awstag",
-            "marathon",
             "etcd",
             "s3_toggle",
         }

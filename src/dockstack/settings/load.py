@@ -16,26 +16,25 @@ from dockstack.model import Address
 from dockstack.registry.url import parse_hosts
 from dockstack.settings import faults
 from dockstack.settings.common import Model
+from dockstack.settings.discovery import DnsDiscovery, DnsSource, FileDiscovery, OneDiscovery, ZookeeperSource
 from dockstack.settings.nerve import NerveSettings
 from dockstack.settings.synapse import (
     PRIMARY,
     STATS_SECTION,
     DiscoveryMulti,
-    FileDiscovery,
     HaproxySettings,
     MultiDiscovery,
-    OneDiscovery,
     SequentialResolver,
     ServiceHaproxy,
     SynapseService,
     SynapseSettings,
-    ZookeeperSource,
 )
 from dockstack.settings.template import fault as template_fault
 
 T = TypeVar("T", bound=BaseModel)
 
 _ZOOKEEPER = 2181
+_DNS = 53
 _NAME = re.compile(r"[A-Za-z0-9_.:-]+")
 _EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})
 _ALIASES = {"localhost": "127.0.0.1", "*": "0.0.0.0", "": "0.0.0.0", "[::1]": "::1", "[::]": "::"}
@@ -138,6 +137,8 @@ def _service(name: str, service: SynapseService, document: Document) -> Iterator
         yield Problem(document.where((*own, "haproxy", "port")), "is null, so bind_address must be the whole address")
     for place, discovery in service.sources():
         yield from _discovery(discovery, (*own, *place), document)
+        if isinstance(discovery, DnsDiscovery) and not _overrides_the_port(service):
+            yield from _without_a_port(discovery, (*own, *place), document)
     yield from _order(service, own, document)
 
 
@@ -147,8 +148,27 @@ def _discovery(discovery: OneDiscovery, steps: Steps, document: Document) -> Ite
             parse_hosts(discovery.hosts, _ZOOKEEPER)
         except ValueError as error:
             yield Problem(document.where((*steps, "hosts")), str(error))
+    if isinstance(discovery, DnsSource) and discovery.nameserver:
+        try:
+            _, chroot = parse_hosts(discovery.nameserver, _DNS)
+        except ValueError as error:
+            yield Problem(document.where((*steps, "nameserver")), str(error))
+        else:
+            if chroot:
+                yield Problem(document.where((*steps, "nameserver")), f"{chroot!r} cannot stand behind a host")
     if isinstance(discovery, ZookeeperSource | FileDiscovery) and not discovery.path.startswith("/"):
         yield Problem(document.where((*steps, "path")), f"{discovery.path!r} does not begin with a slash")
+
+
+def _overrides_the_port(service: SynapseService) -> bool:
+    return service.backend_port_override is not None or service.haproxy.server_port_override is not None
+
+
+def _without_a_port(discovery: DnsDiscovery, steps: Steps, document: Document) -> Iterator[Problem]:
+    for index, server in enumerate(discovery.servers):
+        if server.port is None and not server.has_services:
+            what = "is missing: only names such as _http._tcp.example.com have ports in DNS"
+            yield Problem(document.where((*steps, "servers", index, "port")), what)
 
 
 def _order(service: SynapseService, own: Steps, document: Document) -> Iterator[Problem]:

@@ -5,36 +5,38 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
+from pydantic import (
+    BeforeValidator,
+    Discriminator,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    Tag,
+    model_validator,
+)
 
 from dockstack.settings.common import (
+    BUILT_IN,
     Flag,
-    Hosts,
     Line,
     Lines,
     Model,
-    Number,
     Port,
     Seconds,
     StatsdSettings,
-    TlsSettings,
     Whole,
+)
+from dockstack.settings.discovery import (
+    Discovery,
+    OneDiscovery,
+    OwnDiscovery,
+    PluginDiscovery,
+    of_a_plugin,
+    origin,
 )
 
 STATS_SECTION = "listen dockstack-stats"
 """The extra section that `--stats` adds."""
-
-
-def _one_is_a_list(value: Any) -> Any:
-    return [value] if isinstance(value, dict) else value
-
-
-class LabelFilter(Model):
-    """An instance passes when its label compares so with the value, type included."""
-
-    label: str
-    value: Any
-    condition: Literal["equals", "not-equals"] = "equals"
 
 
 class DefaultServer(Model):
@@ -61,82 +63,6 @@ class DefaultServer(Model):
     def as_given(self) -> dict[str, Any]:
         """The keys that the user wrote, in their order, with their values."""
         return {key: getattr(self, key) for key in self._keys or self.model_fields_set}
-
-
-class Discovery(Model):
-    """What every discovery method has."""
-
-    label_filters: Annotated[tuple[LabelFilter, ...], BeforeValidator(_one_is_a_list)] = ()
-    label_filter: LabelFilter | None = None
-    generator_config_path: str | None = None
-
-    @property
-    def filters(self) -> tuple[LabelFilter, ...]:
-        """All filters; an instance must pass each."""
-        return self.label_filters if self.label_filter is None else (*self.label_filters, self.label_filter)
-
-
-class BaseDiscovery(Discovery):
-    """The default servers only."""
-
-    method: Literal["base"]
-
-
-class DecodeSettings(Model):
-    """How a node's data becomes an instance."""
-
-    method: Literal["nerve", "serverset"] = "nerve"
-    endpoint_name: str | None = None
-
-
-class RetryPolicy(Model):
-    """How Ruby's client retried; accepted, and read as the limits of ours."""
-
-    max_attempts: Whole = 10
-    max_delay: Number = 600
-    base_interval: Number = 0.5
-    max_interval: Number = 60
-
-
-class ZookeeperSource(Discovery):
-    """A path of a ZooKeeper ensemble."""
-
-    hosts: Annotated[Hosts, Field(min_length=1)]
-    path: str
-    decode: DecodeSettings = DecodeSettings()
-    discovery_jitter: Number = 0
-    retry_policy: RetryPolicy = RetryPolicy()
-    auth: str | None = None
-    tls: TlsSettings | None = None
-    session_timeout: Number = Field(default=10.0, gt=0)
-
-
-class ZookeeperDiscovery(ZookeeperSource):
-    """Nodes below a ZooKeeper path."""
-
-    method: Literal["zookeeper"]
-
-
-class ZookeeperPollDiscovery(ZookeeperSource):
-    """The same without watches: read again and again. A path that does not exist is empty, and is not made."""
-
-    method: Literal["zookeeper_poll"]
-    polling_interval_sec: Seconds = 60
-
-
-class FileDiscovery(Discovery):
-    """Files below a directory of this host."""
-
-    method: Literal["file"]
-    directory: str
-    path: str
-    decode: DecodeSettings = DecodeSettings()
-
-
-OneDiscovery = Annotated[
-    BaseDiscovery | ZookeeperDiscovery | ZookeeperPollDiscovery | FileDiscovery, Field(discriminator="method")
-]
-"""A discovery of one source."""
 
 
 class BaseResolver(Model):
@@ -181,8 +107,10 @@ PRIMARY = "primary"
 """The name that a service's `discovery` has among the watchers of its `discovery_multi`."""
 
 DiscoverySettings = Annotated[
-    BaseDiscovery | ZookeeperDiscovery | ZookeeperPollDiscovery | FileDiscovery | MultiDiscovery,
-    Field(discriminator="method"),
+    Annotated[OwnDiscovery | MultiDiscovery, Field(discriminator="method"), Tag(BUILT_IN)]
+    | Annotated[PluginDiscovery, Tag("plugin")],
+    Discriminator(origin),
+    BeforeValidator(of_a_plugin),
 ]
 
 

@@ -13,7 +13,7 @@ from dockstack.events import Event
 from dockstack.model import Address
 from dockstack.registry import Locator, Registry, Snapshot, Tls
 from dockstack.registry.codec import NerveDecoder, ServersetDecoder
-from dockstack.settings.synapse import BaseDiscovery, FileDiscovery, ZookeeperDiscovery
+from dockstack.settings.discovery import BaseDiscovery, FileDiscovery, ZookeeperDiscovery
 from dockstack.synapse.watchers import base, file, zookeeper
 from dockstack.synapse.watchers._registry import RegistryWatcher
 

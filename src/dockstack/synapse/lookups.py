@@ -87,7 +87,8 @@ def resolved(snapshot: Snapshot, answers: Answers) -> Resolution:
         services = answers.get(Question(one.host, "SRV"), _NOTHING) if _has_services(one) else None
         if services is not None:
             each = tuple(_services(one, services, answers))
-            known |= bool(each) or services.values == ()
+            heard = services.values is not None and all(_is_known(name, answers) for name in _targets(one, answers))
+            known |= bool(each) or heard
         else:
             each = tuple(replace(one, host=address) for address in _addresses(one.host, answers))
             known |= bool(each) or _is_known(one.host, answers)
@@ -160,8 +161,15 @@ def _problems(names: Iterable[str], answers: Answers) -> Iterator[str]:
             for kind, fault in faults.items():
                 has = bool(asked[kind].values)
                 yield f"the {kind} records of {name} cannot be looked up ({fault}); {_meanwhile(has)}"
+            if _is_nowhere(asked.get("SRV", _NOTHING)):
+                yield f"the name {name} says that there is no such service: nobody is served there"
             if asked and not faults and not some:
                 yield f"the name {name} has no {' and no '.join(asked)} records: nobody is served there"
+
+
+def _is_nowhere(services: Answer) -> bool:
+    values = services.values or ()
+    return bool(values) and all(isinstance(one, Service) and one.target == "." for one in values)
 
 
 def _meanwhile(some: bool) -> str:

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from dockstack import spec, templates
+from dockstack import plugins, spec, templates
 from dockstack.documents import Document, read
 from dockstack.errors import ConfigurationError, Problem
 from dockstack.settings import load
@@ -125,7 +125,7 @@ def _ready_nerve(document: Document, lenient: bool, doubts: Sequence[Problem]) -
 def _ready_synapse(document: Document, lenient: bool, doubts: Sequence[Problem]) -> Loaded[SynapseSettings]:
     from dockstack.synapse.haproxy.document import Layout
 
-    loaded = load.synapse(document, lenient)
+    loaded = load.synapse(document, lenient, plugins.offered)
     if loaded.settings.haproxy is not None:
         with _located(document):
             Layout(loaded.settings.haproxy, (), "").frame(loaded.settings.services)

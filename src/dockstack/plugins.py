@@ -1,4 +1,7 @@
-"""From the name of a kind to the plug-in that does it: a module of the package, else an entry point."""
+"""From the name of a kind to the plug-in that does it: a module of the package, else an entry point.
+
+The outputs of the package are no plug-ins: those of others come beside them.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ _PACKAGES: Mapping[str, str] = {
 
 
 def load(group: str, kind: str, where: str) -> Callable[..., Any]:
-    """The `build` function of a kind of the group `checks` or `watchers`.
+    """The `build` function of a kind of the group `checks`, `watchers` or `outputs`.
 
     It is that of the package's module of this name, else the entry point of this name in `dockstack.GROUP`, which is
     such a function or a module that has one. Raises ConfigurationError, with `where` the user wrote the kind.
@@ -35,8 +38,15 @@ def load(group: str, kind: str, where: str) -> Callable[..., Any]:
 
 def built_in(group: str) -> frozenset[str]:
     """The kinds of the group that are modules of the package."""
+    if group not in _PACKAGES:
+        return frozenset()
     package = importlib.import_module(_PACKAGES[group])
     return frozenset(module.name for module in pkgutil.iter_modules(package.__path__) if module.name[0] != "_")
+
+
+def offered(group: str, kind: str) -> bool:
+    """Whether an installed distribution has an entry point of this name in the group."""
+    return bool(entry_points(group=f"dockstack.{group}", name=kind))
 
 
 def known(group: str) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -15,7 +15,7 @@ from dockstack.errors import ConfigurationError, Problem
 from dockstack.model import Address
 from dockstack.registry.url import parse_hosts
 from dockstack.settings import faults
-from dockstack.settings.common import Model
+from dockstack.settings.common import OFFERED, Model
 from dockstack.settings.discovery import DnsDiscovery, DnsSource, FileDiscovery, OneDiscovery, ZookeeperSource
 from dockstack.settings.nerve import NerveSettings
 from dockstack.settings.synapse import (
@@ -32,6 +32,7 @@ from dockstack.settings.synapse import (
 from dockstack.settings.template import fault as template_fault
 
 T = TypeVar("T", bound=BaseModel)
+Offered = Callable[[str, str], bool]
 
 _ZOOKEEPER = 2181
 _DNS = 53
@@ -54,9 +55,14 @@ def nerve(document: Document, unknown_keys_are_warnings: bool = False) -> Loaded
     return Loaded(loaded.settings, (*loaded.warnings, *_idle(loaded.settings, (), document)))
 
 
-def synapse(document: Document, unknown_keys_are_warnings: bool = False) -> Loaded[SynapseSettings]:
-    """The synapse file; raises ConfigurationError with all problems, those between its parts included."""
-    loaded = _load(SynapseSettings, document, unknown_keys_are_warnings)
+def synapse(
+    document: Document, unknown_keys_are_warnings: bool = False, offered: Offered | None = None
+) -> Loaded[SynapseSettings]:
+    """The synapse file; raises ConfigurationError with all problems, those between its parts included.
+
+    `offered` tells of a group (`watchers`, `outputs`) and a name whether somebody else's plug-in is installed.
+    """
+    loaded = _load(SynapseSettings, document, unknown_keys_are_warnings, offered)
     found = tuple(_contradictions(loaded.settings, document))
     if found:
         raise ConfigurationError(*found)
@@ -92,11 +98,12 @@ def with_service_files(document: Document, env: Mapping[str, str]) -> Document:
     return document
 
 
-def _load(model: type[T], document: Document, lenient: bool) -> Loaded[T]:
+def _load(model: type[T], document: Document, lenient: bool, offered: Offered | None = None) -> Loaded[T]:
     warnings = list(document.warnings)
     data = document.data
+    context = {OFFERED: offered}
     try:
-        settings = model.model_validate(data)
+        settings = model.model_validate(data, context=context)
     except ValidationError as error:
         unknown = faults.unknown_keys(error, data)
         if not (lenient and unknown):
@@ -104,7 +111,7 @@ def _load(model: type[T], document: Document, lenient: bool) -> Loaded[T]:
         warnings += [Problem(document.where(steps), "unknown key, ignored") for steps in unknown]
         data = faults.without(data, unknown)
         try:
-            settings = model.model_validate(data)
+            settings = model.model_validate(data, context=context)
         except ValidationError as remaining:
             raise ConfigurationError(*faults.problems(remaining, model, document.with_data(data))) from None
     quoted = faults.quoted_numbers(settings, data)
@@ -115,7 +122,8 @@ def _load(model: type[T], document: Document, lenient: bool) -> Loaded[T]:
 
 
 def _contradictions(settings: SynapseSettings, document: Document) -> Iterator[Problem]:
-    if settings.haproxy is None and settings.file_output is None:
+    yield from _no_maps(settings.sections, (), document)
+    if settings.haproxy is None and settings.file_output is None and not settings.sections:
         yield Problem(document.where(()), "there is no output: give a `haproxy` or a `file_output` section")
     if settings.haproxy is not None:
         yield from _incomplete(settings.haproxy, document)
@@ -123,6 +131,12 @@ def _contradictions(settings: SynapseSettings, document: Document) -> Iterator[P
         yield from _service(name, service, document)
     if settings.haproxy is not None:
         yield from _doubled(settings.haproxy, settings.services, document)
+
+
+def _no_maps(sections: Mapping[str, object], own: Steps, document: Document) -> Iterator[Problem]:
+    for name, section in sections.items():
+        if section is not None and not isinstance(section, dict):
+            yield Problem(document.where((*own, name)), "must be a map: it is a section of the output of this name")
 
 
 def _service(name: str, service: SynapseService, document: Document) -> Iterator[Problem]:
@@ -135,6 +149,7 @@ def _service(name: str, service: SynapseService, document: Document) -> Iterator
         yield from _template(server.haproxy_server_options, document, steps)
     if service.haproxy.listens and service.haproxy.port is None and not service.haproxy.bind_address:
         yield Problem(document.where((*own, "haproxy", "port")), "is null, so bind_address must be the whole address")
+    yield from _no_maps(service.sections, own, document)
     for place, discovery in service.sources():
         yield from _discovery(discovery, (*own, *place), document)
         if isinstance(discovery, DnsDiscovery) and not _overrides_the_port(service):

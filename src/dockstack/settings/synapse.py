@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BeforeValidator,
@@ -12,6 +12,7 @@ from pydantic import (
     ModelWrapValidatorHandler,
     PrivateAttr,
     Tag,
+    ValidationInfo,
     model_validator,
 )
 
@@ -31,6 +32,7 @@ from dockstack.settings.discovery import (
     OneDiscovery,
     OwnDiscovery,
     PluginDiscovery,
+    is_offered,
     of_a_plugin,
     origin,
 )
@@ -144,7 +146,39 @@ class ServiceFileOutput(Model):
     disabled: Flag = False
 
 
-class SynapseService(Model):
+class _WithSections(Model):
+    """A part in which outputs of somebody else's have sections beside ours, by their names."""
+
+    _sections: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _set_apart(cls, data: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
+        theirs: dict[str, Any] = {}
+        if isinstance(data, dict):
+            names = data.keys() - {field.alias or name for name, field in cls.model_fields.items()}
+            theirs = {name: data[name] for name in data if name in names and is_offered(info, "outputs", name)}
+            data = {name: value for name, value in data.items() if name not in theirs} if theirs else data
+        made = handler(data)
+        if theirs:
+            made._sections = theirs
+        return made
+
+    @property
+    def sections(self) -> Mapping[str, Any]:
+        """What the user wrote for outputs of somebody else's, by the output's name, as it is."""
+        return self._sections
+
+    def with_sections(self, sections: Mapping[str, Any]) -> Self:
+        """The same, with these sections in the place of those that have their names."""
+        if not sections:
+            return self
+        made = self.model_copy()
+        made._sections = {**self._sections, **sections}
+        return made
+
+
+class SynapseService(_WithSections):
     """One service: where its instances are found and what is made of them."""
 
     later: ClassVar[frozenset[str]] = frozenset({"load_test_concurrency"})
@@ -218,7 +252,7 @@ class FileOutputSettings(Model):
     output_directory: str
 
 
-class SynapseSettings(Model):
+class SynapseSettings(_WithSections):
     """The whole file."""
 
     idle: ClassVar[frozenset[str]] = frozenset({"statsd"})

@@ -12,7 +12,9 @@ from dockstack import plugins
 from dockstack.events import Emit, Note, Warn
 from dockstack.model import Catalog, Entry
 from dockstack.runtime.latest import Latest
+from dockstack.settings.discovery import PluginDiscovery
 from dockstack.settings.synapse import ServiceHaproxy, SynapseService, SynapseSettings
+from dockstack.synapse import guests
 from dockstack.synapse.generator import OUTPUTS
 from dockstack.synapse.haproxy.document import Layout, Picture
 from dockstack.synapse.service import Service, Surroundings
@@ -174,7 +176,7 @@ class World:
 
 
 def _outputs(settings: SynapseSettings) -> frozenset[str]:
-    return frozenset(name for name in OUTPUTS if getattr(settings, name) is not None)
+    return frozenset((*(name for name in OUTPUTS if getattr(settings, name) is not None), *settings.sections))
 
 
 def _services(settings: SynapseSettings) -> Mapping[str, SynapseService]:
@@ -192,5 +194,9 @@ def _watchers(name: str, own: SynapseService, sessions: Sessions, emit: Emit) ->
     made: dict[str, Watcher] = {}
     for watcher, discovery in own.watchers.items():
         where = f"services.{name}.discovery.method" if not watcher else f"services.{name}, watcher {watcher}: method"
-        made[watcher] = plugins.load("watchers", discovery.method, where)(discovery, sessions, emit)
+        build = plugins.load("watchers", discovery.method, where)
+        if isinstance(discovery, PluginDiscovery):
+            made[watcher] = guests.watcher(build, discovery, sessions, where, emit)
+        else:
+            made[watcher] = build(discovery, sessions, emit)
     return made

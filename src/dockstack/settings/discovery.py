@@ -134,11 +134,17 @@ class DnsSource(Discovery):
     check_interval: Seconds = 30
 
 
+def _some(servers: tuple[DnsServer, ...]) -> tuple[DnsServer, ...]:
+    if not servers:
+        raise ValueError("must not be empty")
+    return servers
+
+
 class DnsDiscovery(DnsSource):
     """The addresses behind names."""
 
     method: Literal["dns"]
-    servers: Annotated[tuple[DnsServer, ...], Field(min_length=1)]
+    servers: Annotated[tuple[DnsServer, ...], AfterValidator(_some)]
 
 
 class ZookeeperDnsDiscovery(ZookeeperSource, DnsSource):

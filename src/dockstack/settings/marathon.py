@@ -25,7 +25,7 @@ def path(text: str) -> str:
     """The text, if only `%{app}` and `%%` stand behind percent signs in it. Raises ValueError."""
     for match in _TOKEN.finditer(text):
         if match["bad"] is not None:
-            found = text[match.start() : match.start() + 8]
+            found = text[match.start() : match.start() + 5]
             raise ValueError(f"`%` begins no variable in `{found}`; there is %{{app}}, and %% is a percent sign")
     return text
 

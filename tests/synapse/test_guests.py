@@ -159,7 +159,7 @@ def test_what_cannot_be_built_is_a_fault_of_the_settings(tmp_path: Path) -> None
     def breaks(*_: Any) -> None:
         raise KeyError("place")
 
-    with pytest.raises(ConfigurationError, match="^acme: needs a place$"):
+    with pytest.raises(ConfigurationError, match=r"^acme: needs a place$"):
         guests.watcher(refuses, SETTINGS, Sessions(), "services.web.discovery.method", print)
     with pytest.raises(ConfigurationError, match=r"web.discovery.method: the plug-in refuses .* KeyError\('place'\)"):
         guests.watcher(breaks, SETTINGS, Sessions(), "services.web.discovery.method", print)

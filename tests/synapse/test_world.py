@@ -130,6 +130,18 @@ async def test_without_a_registry_what_was_saved_serves(scene: Scene) -> None:
         assert world.config("web") == config
 
 
+async def test_the_registry_may_have_a_service_s_section_for_an_output_of_a_plug_in(scene: Scene) -> None:
+    scene.registry.set_data("/web", b'{"acme": {"x": 1}}')
+    layout, settings = scene.settings({"web": service()})
+    world = World(layout, settings.with_sections({"acme": {}}), scene.pool, scene.tell)
+    async with scene.following(world):
+        await eventually(lambda: scene.pictures.peek() is not None, "the picture")
+        picture = scene.pictures.peek()
+        assert picture is not None
+        assert picture.services["web"].sections == {"acme": {"x": 1}}
+        assert world.trouble == ()
+
+
 async def test_a_registry_that_is_lost_keeps_the_picture(scene: Scene) -> None:
     await scene.announce("/web", "a")
     async with scene.following(scene.world({"web": service()})):

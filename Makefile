@@ -1,16 +1,17 @@
 # Each target works from a fresh clone and says what it installs. ARGS goes to the program: make test ARGS=tests/nerve
 BIN := .venv/bin
 MAKEFLAGS += --no-print-directory
-BENCHES := $(addprefix bench-,pure convergence burst scale churn reload)
+BENCHES := $(addprefix bench-,pure convergence burst scale churn reload nerve)
 
-.PHONY: help demo test check fmt lock bench $(BENCHES) clean runtime dev servers
+.PHONY: help demo test check fmt schema lock bench $(BENCHES) clean runtime dev servers
 
 help:
 	@echo "make demo                see it work, a quarter of a minute (ARGS=--stay keeps it running)"
 	@echo "make test                everything that is checked, against real servers (ARGS=tests/nerve: some of it)"
 	@echo "make check               format, lint, types, import contracts, long modules"
 	@echo "make fmt                 format the code"
-	@echo "make bench               all benchmarks, about five minutes (ARGS=--haproxy FILE); one: $(BENCHES)"
+	@echo "make bench               all benchmarks, about eight minutes (ARGS=--haproxy FILE); one: $(BENCHES)"
+	@echo "make schema              write docs/schema anew, after a change of the files' keys"
 	@echo "make lock                write the lock files anew (ARGS=--upgrade: with newer versions)"
 	@echo "make clean               remove .venv and all caches"
 
@@ -37,6 +38,9 @@ bench: dev servers
 
 $(BENCHES): bench-%: dev servers
 	@$(BIN)/python -m bench.$* $(ARGS)
+
+schema: runtime
+	@for role in nerve synapse; do $(BIN)/dockstack schema $$role > docs/schema/$$role.json || exit 1; done
 
 lock:
 	@sh scripts/lock.sh $(ARGS)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from bench import burst, churn, convergence, pure, reload, scale
+from bench import burst, churn, convergence, nerve, pure, reload, scale
 from bench.report import Goal, goals, machine
 from bench.stage import arguments, haproxies, haproxy
 
@@ -26,6 +26,7 @@ def main() -> None:
         "scale": lambda: scale.run(one),
         "churn": lambda: churn.run(every),
         "reload": lambda: reload.run(every),
+        "nerve": lambda: nerve.run(one),
     }
     found: list[Goal] = []
     for name, run in runs.items():

@@ -2,7 +2,8 @@
 
     python -m bench.pure
 
-Two shapes: 1,000 services of 10 servers, and one service of 10,000. A change replaces one instance. Each figure is the
+Two shapes: 1,000 services of 10 servers, which has the goal, and for comparison one service of 10,000: the work is in
+proportion to the services that change, and this one changes whole. A change replaces one instance. Each figure is the
 median, and the worst, of many calls.
 """
 
@@ -113,10 +114,9 @@ def run(binary: Path) -> tuple[Goal, ...]:
         for what in next(iter(found.values()))
     ]
     print(table(head, rows))
-    goals = [
-        Goal.at_most(f"{shape}: plan, one change: p50", 1, percentile(times["plan, one change"], 0.5) * 1000, " ms")
-        for shape, times in found.items()
-    ]
+    shape = next(iter(SHAPES))
+    planned = percentile(found[shape]["plan, one change"], 0.5) * 1000
+    goals = [Goal.at_most(f"{shape}: plan, one change: p50", 1, planned, " ms")]
     return close("pure", {"seconds": found, "machine": about}, goals)
 
 

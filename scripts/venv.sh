@@ -31,6 +31,8 @@ fi
 # The path counts, as the programs in .venv/bin begin with it: a clone that was moved needs a new one.
 key=$({ pwd; cat requirements*.lock; } | sha256sum | cut -d' ' -f1)
 have=$(cat .venv/.locked 2>/dev/null || echo none none)
+# An environment that has been made for tests stays one when the locks change.
+[ "${have#* }" != dev ] || level=dev
 
 case "$have" in
 "$key dev" | "$key $level") ;;

@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import pytest
 
+from tests.servers.aws import AwsServer
 from tests.servers.haproxy import PACKAGES, HaproxyBinary, binaries
 from tests.servers.mariadb import MariaDBServer
 from tests.servers.missing import missing
@@ -64,6 +65,13 @@ def mariadb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MariaDBServer]
     """A MariaDB shared by all tests, with the user `haproxy_check`: who stops it starts it again."""
     with MariaDBServer(tmp_path_factory.mktemp("mariadb")) as server:
         server.create_user("haproxy_check")
+        yield server
+
+
+@pytest.fixture(scope="session")
+def aws_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AwsServer]:
+    """EC2 and S3 as moto plays them, shared by all tests: use names of your own."""
+    with AwsServer(tmp_path_factory.mktemp("aws")) as server:
         yield server
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from dockstack import __version__
 from tests.e2e.programs import Daemon, dockstack, until
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -258,6 +259,9 @@ def test_the_log_has_a_time_and_a_level_in_each_line(tmp_path: Path, service: in
     with dockstack(tmp_path / "log", *nerve(tmp_path, service), SERVICE_HOST="127.0.0.1") as daemon:
         until("a line of the log", lambda: "web" in daemon.output, 10, daemon)
         daemon.terminate()
+    assert (
+        f"INFO dockstack nerve {__version__}, pid {daemon.process.pid}, run directory " in daemon.output.splitlines()[0]
+    )
     for line in daemon.output.splitlines():
         day, clock, level, *said = line.split()
         time.strptime(f"{day} {clock.partition(',')[0]}", "%Y-%m-%d %H:%M:%S")

@@ -269,6 +269,19 @@ def test_a_file_is_checked_as_what_its_keys_say(tmp_path: Path) -> None:
     assert "there is no output" in refusals(configure.file, file, None, False, {})[0]
 
 
+def test_what_a_service_is_warned_of_is_told_by_a_check_and_by_the_daemon_itself(tmp_path: Path) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_text(
+        "instance_id: i\nservices:\n  a:\n    {host: h, port: 1, zk_hosts: z, zk_path: /a, load_test_concurrency: 2,\n"
+        "    checks: [{type: http, uri: /, ssl: true, headers: {Authorization: x}}]}\n"
+    )
+    given = Given(config=str(file))
+    (warning,) = configure.file(file, None, False, {}).warnings
+    assert str(warning).startswith(f"{file}:5: services.a.checks[0]: sends an Authorization header to a server")
+    assert configure.nerve(given, None, {}, check=True).warnings == (warning,)
+    assert configure.nerve(given, None, {}).warnings == ()
+
+
 def test_lines_that_are_new_or_left_out_are_told(tmp_path: Path) -> None:
     file = tmp_path / "x.yaml"
     file.write_text(

@@ -23,7 +23,7 @@ def options() -> Iterator[str]:
         for parameter in command.params:
             if isinstance(parameter, click.Option):
                 yield parameter.opts[-1] if parameter.name != "instance_id" else "--instance_id"
-    yield from (f"dockstack {name}" for name in ("nerve", "synapse", "plan", "demo", "check", "health"))
+    yield from (f"dockstack {name}" for name in ("nerve", "synapse", "plan", "demo", "check", "schema", "health"))
     yield from ("| ready", *(f"| `{kind}` |" for kind in templates.types("synapse", ())))
 
 

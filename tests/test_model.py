@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dockstack.model import Address, Catalog, Entry, Instance
+from dockstack.model import Address, Catalog, Entry, Instance, moved, patched
 
 ENTRIES = st.dictionaries(
     st.sampled_from("abcdef"), st.integers(1, 3).map(lambda n: Entry((Instance("10.0.0.1", n),))), max_size=6
@@ -50,3 +52,23 @@ def test_labels_of_different_types_are_different_instances() -> None:
 def test_a_port_as_text_is_still_an_address() -> None:
     assert Instance("h", "29001").address == Address("h", 29001)
     assert Instance("h", "29001") != Instance("h", 29001)
+
+
+VALUES = [object() for _ in range(3)]
+MAPS = st.dictionaries(st.sampled_from("abcd"), st.sampled_from(VALUES))
+
+
+@given(MAPS, MAPS)
+def test_a_patched_mapping_has_the_changes_and_keeps_its_order(
+    before: dict[str, object], changes: dict[str, object]
+) -> None:
+    kept = dict(before)
+    assert list(patched(MappingProxyType(before), changes).items()) == list({**kept, **changes}.items())
+    assert before == kept
+
+
+@given(MAPS, MAPS)
+def test_what_moved_is_what_is_not_the_same_object(before: dict[str, object], now: dict[str, object]) -> None:
+    expected = [key for key in now if key not in before or before[key] is not now[key]]
+    assert moved(now, before) == expected
+    assert moved({**before}, before) == []

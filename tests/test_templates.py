@@ -19,23 +19,32 @@ from tests.servers.haproxy import HaproxyBinary
 
 ADDED = ("stats socket {run}/haproxy.sock mode 600 level admin expose-fd listeners", "hard-stop-after 24h")
 TYPES = ("http", "mysql", "postgresql", "rabbitmq", "redis", "tcp")
+CHECKED = ("exec", "grpc", "http", "mysql", "noop", "postgresql", "rabbitmq", "redis", "tcp")
 URL = ("zk://127.0.0.1:2181/nerve",)
 
 
 def test_these_are_offered() -> None:
-    assert templates.types("nerve", ()) == templates.types("synapse", ()) == TYPES
+    assert templates.types("nerve", ()) == CHECKED
+    assert templates.types("synapse", ()) == TYPES
     assert templates.types("base", ()) == ("default",)
 
 
-@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("kind", CHECKED)
 def test_nerve_checks_each_type_every_two_seconds(kind: str) -> None:
-    loaded = nerve(Given(discovery=URL, services=(f"x:{kind}:80:/x",)), None, {"SERVICE_HOST": "10.0.0.1"})
+    command = ('x:.checks[0].command="true"',) if kind == "exec" else ()
+    given = Given(discovery=URL, services=(f"x:{kind}:80:/x",), raws=command)
+    loaded = nerve(given, None, {"SERVICE_HOST": "10.0.0.1"})
     assert loaded.warnings == ()
     service = loaded.settings.services["x"]
     assert (service.host, service.port, service.check_interval) == ("10.0.0.1", 80, 2)
     (check,) = service.checks
     assert (check.timeout, check.rise, check.fall) == (0.2, 3, 2)
-    assert check.type == (kind if kind in ("http", "mysql") else "tcp")
+    assert check.type == ("tcp" if kind == "rabbitmq" else kind)
+
+
+def test_a_command_must_be_given() -> None:
+    with pytest.raises(ConfigurationError, match=r"services\.x\.checks\[0\]\.command: is missing"):
+        nerve(Given(discovery=URL, services=("x:exec:80:/x",)), None, {"SERVICE_HOST": "10.0.0.1"})
 
 
 def file_of(kind: str, run_dir: Path) -> str:
@@ -122,11 +131,11 @@ def write(path: Path, data: dict[str, Any]) -> None:
 def test_a_template_of_the_users_comes_first(tmp_path: Path) -> None:
     write(tmp_path / "nerve" / "http.yaml", {"check_interval": 7})
     write(tmp_path / "http.yaml", {"check_interval": 8})
-    write(tmp_path / "grpc.json", {"check_interval": 9})
-    given = Given(discovery=URL, services=("a:http:80:/a", "b:grpc:81:/b", "c:tcp:82:/c"), templates=(tmp_path,))
+    write(tmp_path / "web.json", {"check_interval": 9})
+    given = Given(discovery=URL, services=("a:http:80:/a", "b:web:81:/b", "c:tcp:82:/c"), templates=(tmp_path,))
     services = nerve(given, None, {"SERVICE_HOST": "h"}).settings.services
     assert [service.check_interval for service in services.values()] == [7, 9, 2]
-    assert "grpc" in templates.types("nerve", (tmp_path,))
+    assert "web" in templates.types("nerve", (tmp_path,))
 
 
 def test_a_template_with_a_fault_names_its_file(tmp_path: Path) -> None:

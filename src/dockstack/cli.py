@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dockstack import __version__
-from dockstack.errors import ConfigurationError, DockStackError, Problem
+from dockstack.errors import DockStackError, Problem
+from dockstack.refusals import Commands, told
 
 if TYPE_CHECKING:
     from dockstack.configure import Given
@@ -20,42 +21,12 @@ if TYPE_CHECKING:
     from dockstack.settings.synapse import SynapseSettings
     from dockstack.synapse.daemon import Options
 
-REFUSED = 2
 SOCKETS = {"nerve": ("nerve.sock",), "synapse": ("synapse.sock", "haproxy.sock", "haproxy-master.sock")}
 ROLES = tuple(SOCKETS)
 _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
-class _Commands(click.Group):
-    """Turns what an operator can act on into lines on stderr; anything else is a bug and keeps its traceback."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        with _told():
-            return super().invoke(ctx)
-
-
-class _told:
-    """Ends the program, with status 2 or 1, on what an operator can act on; also when a task group has wrapped it."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        errors = _plain(error)
-        if not errors or not all(isinstance(each, DockStackError) for each in errors):
-            return
-        for line in dict.fromkeys(line for each in errors for line in str(each).splitlines()):
-            click.echo(f"dockstack: {line}", err=True)
-        sys.exit(REFUSED if any(isinstance(each, ConfigurationError) for each in errors) else 1)
-
-
-def _plain(error: BaseException | None) -> list[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        return [inner for each in error.exceptions for inner in _plain(each)]
-    return [] if error is None else [error]
-
-
-@click.group(cls=_Commands, context_settings=_HELP)
+@click.group(cls=Commands, context_settings=_HELP)
 @click.version_option(__version__, prog_name="dockstack")
 def main() -> None:
     """Registers healthy services (nerve) and routes to them through a local HAProxy (synapse)."""
@@ -72,7 +43,13 @@ def _options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 _configuration = _options(
     click.option("-c", "--config", metavar="FILE", help="The configuration file; for synapse also `default`."),
-    click.option("-d", "--discovery", multiple=True, metavar="URL", help="zk://H1,H2/BASE or file:///DIR; for all -s."),
+    click.option(
+        "-d",
+        "--discovery",
+        multiple=True,
+        metavar="URL",
+        help="zk://H1,H2/BASE, etcd://H1,H2/BASE or file:///DIR; for all -s.",
+    ),
     click.option("-s", "--service", "services", multiple=True, metavar="SPEC", help="A service, as above; repeatable."),
     click.option(
         "-r", "--raw", "raws", multiple=True, metavar="NAME:JQ", help="A jq program on that service; repeatable."
@@ -88,7 +65,7 @@ _configuration = _options(
         "--session-timeout",
         type=click.FloatRange(0.5, 600),
         metavar="SECONDS",
-        help="ZooKeeper's, for all -s; default 10.",
+        help="The registry's, for all -s; default 10.",
     ),
     click.option(
         "--unknown-keys",
@@ -138,8 +115,9 @@ def nerve(
     from dockstack import configure
 
     asked = _given(given)
-    loaded = configure.nerve(asked, instance_id, os.environ)
-    if check_config or os.environ.get("NERVE_CHECK_CONFIG"):
+    check_config = check_config or bool(os.environ.get("NERVE_CHECK_CONFIG"))
+    loaded = configure.nerve(asked, instance_id, os.environ, check_config)
+    if check_config:
         _approve(loaded.warnings, len(loaded.settings.services))
         return
     run_dir, state_dir = _named(run_dir, state_dir)
@@ -152,7 +130,8 @@ def nerve(
         def read_again() -> Any:
             return configure.nerve(asked, instance_id, os.environ).settings
 
-        await run(loaded.settings, Options(run_dir, state_dir, drain, read_again), to_log)
+        config = configure.settings_file(asked, os.environ.get("NERVE_CONFIG"))
+        await run(loaded.settings, Options(run_dir, state_dir, drain, read_again, config), to_log)
 
     _live("nerve", run_dir, loaded.warnings, life)
 
@@ -173,6 +152,14 @@ _ambassador = _options(
         show_default=True,
         metavar="SECONDS",
         help="For open connections, at the end.",
+    ),
+    click.option(
+        "--removal",
+        type=click.FloatRange(0, 604800),
+        default=3600.0,
+        show_default="3600",
+        metavar="SECONDS",
+        help="For open connections to a server that left; 0: cut at once.",
     ),
     click.option(
         "--startup-grace",
@@ -206,6 +193,7 @@ def synapse(
     stats: str | None,
     haproxy: Path | None,
     drain: float,
+    removal: float,
     startup_grace: float,
     run_dir: Path | None,
     state_dir: Path | None,
@@ -232,8 +220,10 @@ def synapse(
         state_dir=state_dir,
         haproxy=haproxy,
         drain=drain,
+        removal=removal,
         startup_grace=startup_grace,
         reload=read_again,
+        config=configure.settings_file(asked, os.environ.get("SYNAPSE_CONFIG")),
     )
     if dry_run:
         _preview(loaded, options)
@@ -269,6 +259,15 @@ def check(file: Path, role: str | None, unknown_keys: str) -> None:
     _approve(loaded.warnings, len(loaded.settings.services))
 
 
+@main.command(context_settings=_HELP)
+@click.argument("role", type=click.Choice(ROLES))
+def schema(role: str) -> None:
+    """Prints the JSON Schema of the nerve or the synapse file, for editors."""
+    from dockstack.settings.schema import text
+
+    click.echo(text(role), nl=False)
+
+
 _role = click.option("--role", type=click.Choice(ROLES), help="Default: every daemon of the run directory.")
 
 
@@ -290,13 +289,13 @@ def ready(role: str | None, run_dir: Path | None) -> None:
 
 def nerve_main() -> None:
     """The command `dockstack-nerve`."""
-    with _told():
+    with told():
         nerve(prog_name="dockstack-nerve")
 
 
 def synapse_main() -> None:
     """The command `dockstack-synapse`."""
-    with _told():
+    with told():
         synapse(prog_name="dockstack-synapse")
 
 
@@ -353,15 +352,20 @@ def _live(
     """The daemon from here on: its lock, its log, its loop."""
     import uvloop
 
+    from dockstack.log import Sparing
     from dockstack.runtime.process import locked, raise_file_limit
 
     level = logging.DEBUG if os.environ.get("DEBUG") else logging.INFO
     logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    for library in ("asyncio", "aiobotocore", "botocore"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+    log = logging.getLogger("dockstack")
+    log.addFilter(Sparing())
     raise_file_limit()
     with locked(run_dir, role):
+        log.info("dockstack %s %s, pid %s, run directory %s", role, __version__, os.getpid(), run_dir)
         for warning in warnings:
-            logging.getLogger("dockstack").warning("%s", warning)
+            log.warning("%s", warning)
         uvloop.run(_with_orphans(life))
 
 

@@ -8,15 +8,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dockstack import plugins, spec, templates
 from dockstack.documents import Document, read
 from dockstack.errors import ConfigurationError, Problem
-from dockstack.settings import load
-from dockstack.settings.load import Loaded
+from dockstack.settings import loading
+from dockstack.settings.loading import Loaded
 from dockstack.settings.nerve import NerveSettings
-from dockstack.settings.synapse import SynapseSettings
+
+if TYPE_CHECKING:
+    from dockstack.settings.synapse import SynapseSettings
 
 STATISTICS = "127.0.0.1:8080"
 """Where HAProxy's read-only page is unless the command line says otherwise."""
@@ -35,8 +37,15 @@ class Given:
     unknown_keys_are_warnings: bool = False
 
 
-def nerve(given: Given, instance_id: str | None, env: Mapping[str, str]) -> Loaded[NerveSettings]:
-    """Nerve's settings. Raises ConfigurationError with everything that is wrong."""
+def settings_file(given: Given, default: str | None) -> Path | None:
+    """The file that the settings are in, if it is one and no base configuration; `default`: the environment's."""
+    config = given.config or default
+    return Path(config) if config and ("/" in config or Path(config).exists()) else None
+
+
+def nerve(given: Given, instance_id: str | None, env: Mapping[str, str], check: bool = False) -> Loaded[NerveSettings]:
+    """Nerve's settings; to `check` them, with the warnings that the daemon gives itself when it takes up a service.
+    Raises ConfigurationError with everything that is wrong."""
     config = given.config or env.get("NERVE_CONFIG")
     if not config and not given.services:
         raise _nothing_to_do("nerve -d zk://127.0.0.1:2181/nerve -s mysql:mysql:3306:/mysql")
@@ -50,7 +59,7 @@ def nerve(given: Given, instance_id: str | None, env: Mapping[str, str]) -> Load
         named = env.get("INSTANCE_ID") or "nerve"
     if named:
         document = document.with_data({**document.data, "instance_id": named})
-    return _ready_nerve(document, given.unknown_keys_are_warnings, texts)
+    return _ready_nerve(document, given.unknown_keys_are_warnings, texts, check)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +99,9 @@ def synapse(given: Given, ambassador: Ambassador, env: Mapping[str, str]) -> Loa
 def file(path: Path, role: str | None, lenient: bool, env: Mapping[str, str]) -> Loaded[Any]:
     """The settings of a file alone, for `check`; without a role, that of its keys. For synapse the warnings name also
     what is different from the old tools. Raises ConfigurationError with everything that is wrong."""
-    document = load.with_service_files(read(path, env), env)
+    document = loading.with_service_files(read(path, env), env)
     if (role or _role(document)) == "nerve":
-        return _ready_nerve(document, lenient, ())
+        return _ready_nerve(document, lenient, (), check=True)
     loaded = _ready_synapse(document, lenient, ())
     if loaded.settings.haproxy is None:
         return loaded
@@ -113,16 +122,41 @@ def _role(document: Document) -> str:
     return "synapse" if found else "nerve"
 
 
-def _ready_nerve(document: Document, lenient: bool, doubts: Sequence[Problem]) -> Loaded[NerveSettings]:
+def _ready_nerve(document: Document, lenient: bool, doubts: Sequence[Problem], check: bool) -> Loaded[NerveSettings]:
     from dockstack.nerve.service import plan
 
-    loaded = load.nerve(document, lenient)
+    document = _with_modules(document)
+    loaded = loading.nerve(document, lenient)
     with _located(document):
-        plan(loaded.settings)
-    return replace(loaded, warnings=(*doubts, *loaded.warnings))
+        services = plan(loaded.settings)
+    warnings = (*doubts, *loaded.warnings)
+    if check:
+        texts = dict.fromkeys(text for service in services for text in service.warnings)
+        warnings += tuple(document.located(Problem(*text.split(": ", 1))) for text in texts)
+    return replace(loaded, warnings=warnings)
+
+
+def _with_modules(document: Document) -> Document:
+    """The document, in which a check whose type is that of an installed plug-in has the `module` that means it."""
+
+    def named(check: Any) -> Any:
+        kind = check.get("type") if isinstance(check, dict) else None
+        if not isinstance(kind, str) or check.get("module") is not None or kind in plugins.built_in("checks"):
+            return check
+        return {**check, "module": kind} if plugins.offered("checks", kind) else check
+
+    def with_checks(service: Any) -> Any:
+        checks = service.get("checks") if isinstance(service, dict) else None
+        return {**service, "checks": [named(check) for check in checks]} if isinstance(checks, list) else service
+
+    services = document.data.get("services")
+    if not isinstance(services, dict):
+        return document
+    return document.with_data({**document.data, "services": {name: with_checks(one) for name, one in services.items()}})
 
 
 def _ready_synapse(document: Document, lenient: bool, doubts: Sequence[Problem]) -> Loaded[SynapseSettings]:
+    from dockstack.settings import load
     from dockstack.synapse.haproxy.document import Layout
 
     loaded = load.synapse(document, lenient, plugins.offered)
@@ -213,7 +247,7 @@ def _services(document: Document) -> dict[str, Any]:
 def _file(config: str | None, env: Mapping[str, str]) -> Document:
     if not config:
         return Document({}, {})
-    return load.with_service_files(read(Path(config), env), env)
+    return loading.with_service_files(read(Path(config), env), env)
 
 
 def _base(config: str | None, directories: tuple[Path, ...], env: Mapping[str, str]) -> tuple[Document, bool]:

@@ -13,6 +13,10 @@ class RegistryUnavailable(DockStackError):
     """The registry could not be asked. Nothing is known: this is never the same as an empty answer."""
 
 
+class EngineUnavailable(DockStackError):
+    """The Docker engine could not be asked. Nothing is known of its containers."""
+
+
 class HaproxyUnavailable(DockStackError):
     """HAProxy could not be started or asked, or did not answer in time. What it runs is not known."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-INFO, WARNING, ERROR = 20, 30, 40
+DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40
 """How much an event matters, as the logging package counts."""
 
 
@@ -57,6 +57,47 @@ class Retrying(Event):
         return f"{self.what} failed: {self.error}; trying again in {self.pause:.2f} s"
 
 
+@dataclass(frozen=True, slots=True)
+class Recovered(Event):
+    """What was tried again and again has succeeded; it had failed for so many `seconds`."""
+
+    what: str
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.what} works again, after {self.seconds:.1f} s"
+
+
+@dataclass(frozen=True, slots=True)
+class Started(Event):
+    """The daemon is at work."""
+
+    level: ClassVar[int] = DEBUG
+
+    def __str__(self) -> str:
+        return "started"
+
+
+@dataclass(frozen=True, slots=True)
+class Reconfigured(Event):
+    """Other settings were taken over."""
+
+    def __str__(self) -> str:
+        return "the configuration was reloaded"
+
+
+@dataclass(frozen=True, slots=True)
+class Ended(Event):
+    """The daemon is at its end, `seconds` after its start; `error` is the bug that ended it, if it was one."""
+
+    level: ClassVar[int] = DEBUG
+    seconds: float
+    error: BaseException | None = None
+
+    def __str__(self) -> str:
+        return f"ended after {self.seconds:.0f} s" + (f" by {self.error!r}" if self.error else "")
+
+
 def fan_out(*subscribers: Emit) -> Emit:
     """One emitter that tells all subscribers, in order."""
 
@@ -65,3 +106,20 @@ def fan_out(*subscribers: Emit) -> Emit:
             subscriber(event)
 
     return emit
+
+
+def said_once(emit: Emit) -> Emit:
+    """Says a failure once, not at each of the tries that fail alike; 1,000 services may fail at the same time."""
+    said: str | None = None
+
+    def say(event: Event) -> None:
+        nonlocal said
+        if event.level <= DEBUG:
+            emit(event)
+            return
+        error = event.error if isinstance(event, Retrying) else None
+        if error is None or error != said:
+            emit(event)
+        said = error
+
+    return say

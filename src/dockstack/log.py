@@ -3,10 +3,47 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 
-from dockstack.events import Event
+from dockstack.events import Event, Recovered, Retrying
+
+SHORTEST, LONGEST = 10.0, 600.0
+"""Seconds between two lines about one thing that fails again and again: at first, and after doubling each time."""
 
 
 def to_log(event: Event) -> None:
     """The subscriber that writes each event to the program's log."""
     logging.getLogger("dockstack").log(event.level, "%s", event)
+
+
+@dataclass(slots=True)
+class _Failing:
+    next_line: float
+    gap: float
+
+
+class Sparing(logging.Filter):
+    """Of a failure that is tried again and again lets the first line through, then lines at growing distance.
+
+    The line of its end closes the matter; a failure that nobody has heard of for long is a new one.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._failing: dict[str, _Failing] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        event = record.args[0] if isinstance(record.args, tuple) and record.args else None
+        if isinstance(event, Recovered):
+            return self._failing.pop(event.what, None) is not None
+        if not isinstance(event, Retrying):
+            return True
+        known = self._failing.get(event.what)
+        if known is None or record.created > known.next_line + LONGEST:
+            self._failing[event.what] = _Failing(record.created + SHORTEST, SHORTEST)
+            return True
+        if record.created < known.next_line:
+            return False
+        known.gap = min(2 * known.gap, LONGEST)
+        known.next_line = record.created + known.gap
+        return True

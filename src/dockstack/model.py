@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import compress
+from operator import is_, is_not
 from types import MappingProxyType
+from typing import TypeVar
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -60,7 +66,7 @@ class Catalog:
 
     def with_entry(self, service: str, entry: Entry) -> Catalog:
         """A catalog in which `service` has this entry; the other entries are the same objects."""
-        return Catalog(MappingProxyType({**self.entries, service: entry}))
+        return Catalog(patched(self.entries, {service: entry}))
 
     def without(self, services: frozenset[str]) -> Catalog:
         """A catalog that has never heard of these services."""
@@ -69,6 +75,21 @@ class Catalog:
     def changed_since(self, before: Catalog) -> tuple[str, ...]:
         """Names of the services whose entry is new, different or gone, in this catalog's order, the gone ones last."""
         old = before.entries
-        moved = [name for name, entry in self.entries.items() if old.get(name) is not entry]
-        changed = [name for name in moved if old.get(name) != self.entries[name]]
+        changed = [name for name in moved(self.entries, old) if old.get(name) != self.entries[name]]
         return (*changed, *(name for name in old if name not in self.entries))
+
+
+def patched(mapping: Mapping[K, V], changes: Mapping[K, V]) -> Mapping[K, V]:
+    """The mapping with other values for some keys; a new key stands at the end.
+
+    A large one is copied in one piece, where unpacking would look up each key.
+    """
+    plain = mapping if isinstance(mapping, MappingProxyType | dict) else dict(mapping)
+    return MappingProxyType(plain | {**changes})
+
+
+def moved(now: Mapping[K, V], before: Mapping[K, V]) -> list[K]:
+    """The keys whose value is not the same object as before, or is new, in the order of `now`."""
+    if len(now) == len(before) and all(map(is_, now, before)):
+        return list(compress(now, map(is_not, now.values(), before.values())))
+    return [key for key, value in now.items() if before.get(key) is not value]

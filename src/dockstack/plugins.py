@@ -8,7 +8,8 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -52,6 +53,20 @@ def offered(group: str, kind: str) -> bool:
 def known(group: str) -> tuple[str, ...]:
     """All kinds of the group that are installed, sorted."""
     return tuple(sorted(built_in(group) | {point.name for point in entry_points(group=f"dockstack.{group}")}))
+
+
+@contextmanager
+def extra(name: str, user: str) -> Iterator[None]:
+    """Around the import of a client that comes with the extra `name`: a missing one is a ValueError for the operator.
+
+    `user` is what needs it, as the beginning of a sentence.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise ValueError(
+            f"{user} needs a client that cannot be imported ({error}): pip install 'dockstack[{name}]'"
+        ) from error
 
 
 def _entry_point(group: str, kind: str, where: str) -> EntryPoint:

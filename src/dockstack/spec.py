@@ -15,7 +15,7 @@ from typing import Any
 from dockstack.errors import ConfigurationError, Problem
 from dockstack.registry import Locator
 from dockstack.registry.url import fold, is_host, parse_url
-from dockstack.settings.synapse import STATS_SECTION
+from dockstack.settings.common import STATS_SECTION
 
 Plain = dict[str, Any]
 Jq = Callable[[str, Plain], Plain]
@@ -92,8 +92,10 @@ def discovery(urls: Sequence[str], needed: bool) -> tuple[Locator, str] | None:
         locator, base = parse_url(urls[-1])
     except ValueError as error:
         raise _fault(f"-d {_without_password(urls[-1])}", str(error)) from None
-    if locator.scheme not in ("zookeeper", "file"):
-        raise _fault(f"-d {_without_password(urls[-1])}", f"{locator.scheme} is not there yet: use zk://… or file:///…")
+    if locator.scheme not in ("zookeeper", "etcd", "file"):
+        raise _fault(
+            f"-d {_without_password(urls[-1])}", f"{locator.scheme} is for tests: use zk://…, etcd://… or file:///…"
+        )
     return locator, base
 
 
@@ -245,6 +247,13 @@ def _global(lines: Sequence[str], around: Surroundings) -> list[str]:
 def _reporter(locator: Locator, path: str) -> Plain:
     if locator.scheme == "file":
         return {"reporter_type": "file", "file_directory": locator.root, "file_path": path}
+    if locator.scheme == "etcd":
+        return {
+            "reporter_type": "etcd",
+            "etcd_host": [str(host) for host in locator.hosts],
+            "etcd_path": path,
+            **{f"etcd_{key}": value for key, value in _secrets(locator).items()},
+        }
     return {
         "reporter_type": "zookeeper",
         "zk_hosts": [str(host) for host in locator.hosts],
@@ -256,6 +265,9 @@ def _reporter(locator: Locator, path: str) -> Plain:
 def _discovery(locator: Locator, path: str) -> Plain:
     if locator.scheme == "file":
         return {"method": "file", "directory": locator.root, "path": path}
+    if locator.scheme == "etcd":
+        secrets = {key: value for key, value in _secrets(locator).items() if key != "session_timeout"}
+        return {"method": "etcd", "hosts": [str(host) for host in locator.hosts], "path": path, **secrets}
     return {
         "method": "zookeeper",
         "hosts": [str(host) for host in locator.hosts],

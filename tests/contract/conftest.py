@@ -9,14 +9,16 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from tests.contract.world_etcd import etcd_world
 from tests.contract.world_file import file_world
 from tests.contract.world_memory import memory_world
 from tests.contract.world_zookeeper import zookeeper_world
 from tests.contract.worlds import NotApplicable, World
+from tests.servers.etcd import EtcdServer
 from tests.servers.zookeeper import ZooKeeperServer
 
-COLUMNS = ("memory", "file", "zookeeper", "one-shot")
-"""The last is ZooKeeper again, as if it were older than 3.6: without persistent watches."""
+COLUMNS = ("memory", "file", "zookeeper", "one-shot", "etcd")
+"""`one-shot` is ZooKeeper again, as if it were older than 3.6: without persistent watches."""
 
 _table = pytest.StashKey[dict[str, dict[str, str]]]()
 _not_applicable = pytest.StashKey[bool]()
@@ -31,12 +33,22 @@ def contract_server(tmp_path_factory: pytest.TempPathFactory) -> Generator[ZooKe
         yield server
 
 
+@pytest.fixture(scope="session")
+def contract_etcd(tmp_path_factory: pytest.TempPathFactory) -> Generator[EtcdServer]:
+    """An etcd for the contracts alone, because they kill it."""
+    with EtcdServer(tmp_path_factory.mktemp("contract-etcd")) as server:
+        yield server
+
+
 @pytest.fixture(params=COLUMNS)
 def open_world(request: pytest.FixtureRequest, tmp_path: Path) -> OpenWorld:
     if request.param == "memory":
         return memory_world
     if request.param == "file":
         return lambda: file_world(tmp_path)
+    if request.param == "etcd":
+        etcd: EtcdServer = request.getfixturevalue("contract_etcd")
+        return lambda: etcd_world(etcd)
     server: ZooKeeperServer = request.getfixturevalue("contract_server")
     return lambda: zookeeper_world(server, persistent_watches=request.param == "zookeeper")
 

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from pathlib import Path
 
-from dockstack.registry import Locator, Registry, open_registry
+from dockstack.registry import Lease, Locator, Registry, open_registry
+from dockstack.registry.codec import sequence_of
 from tests.contract.recording import quiet
 from tests.contract.worlds import no
 
@@ -25,6 +26,9 @@ class FileWorld:
 
     def registry(self) -> AbstractAsyncContextManager[Registry]:
         return open_registry(Locator("file", root=str(self._root)), quiet)
+
+    def number(self, lease: Lease) -> int | None:
+        return sequence_of(lease.node)
 
     async def break_(self) -> None:
         """A file stands where the directory was: also root, whom no permission stops, cannot read it."""

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-from dockstack.registry import Registry
+from dockstack.registry import Lease, Registry
+from dockstack.registry.codec import sequence_of
 from dockstack.registry.memory import World as Memory
 from tests.contract.recording import quiet
 from tests.contract.worlds import no
@@ -21,6 +22,9 @@ class MemoryWorld:
 
     def registry(self) -> AbstractAsyncContextManager[Registry]:
         return self._memory.open(quiet)
+
+    def number(self, lease: Lease) -> int | None:
+        return sequence_of(lease.node)
 
     async def break_(self) -> None:
         self._memory.break_()

@@ -14,7 +14,8 @@ from kazoo.exceptions import NoNodeError
 from kazoo.retry import KazooRetry
 
 from dockstack.model import Address
-from dockstack.registry import Locator, Registry
+from dockstack.registry import Lease, Locator, Registry
+from dockstack.registry.codec import sequence_of
 from dockstack.registry.zookeeper import ZooKeeper
 from dockstack.registry.zookeeper import open as open_zookeeper
 from tests.contract.recording import quiet
@@ -44,6 +45,9 @@ class ZooKeeperWorld:
         hosts = (Address("127.0.0.1", self._proxy.port),)
         locator = Locator("zookeeper", hosts, self._root, session_timeout=SESSION)
         return open_zookeeper(locator, quiet, persistent_watches=self._persistent_watches)
+
+    def number(self, lease: Lease) -> int | None:
+        return sequence_of(lease.node)
 
     async def break_(self) -> None:
         await self._proxy.refuse()

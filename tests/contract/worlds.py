@@ -6,7 +6,7 @@ import asyncio
 from contextlib import AbstractAsyncContextManager
 from typing import NoReturn, Protocol
 
-from dockstack.registry import Registry
+from dockstack.registry import Lease, Registry
 
 
 class NotApplicable(Exception):
@@ -30,6 +30,9 @@ class World(Protocol):
 
     def registry(self) -> AbstractAsyncContextManager[Registry]:
         """A client with a session of its own."""
+
+    def number(self, lease: Lease) -> int | None:
+        """The id that the registry gives the node of this lease."""
 
     async def break_(self) -> None:
         """From now on nobody reaches the registry: connections are refused."""

@@ -96,6 +96,12 @@ def test_names_that_users_choose_are_no_lines_for_haproxy() -> None:
     assert data["services"]["global"]["host"] == data["labels"]["backend"] == data["headers"]["x_command"] == "10.0.0.9"
 
 
+def test_the_command_of_a_check_is_left_to_the_shell() -> None:
+    text = "services: {command: {checks: [{type: exec, command: 'nc ${CHECK_HOST}', host: '${HOST}'}]}}\n"
+    (check,) = parse(text, "n.yaml", ENV).data["services"]["command"]["checks"]
+    assert check == {"type": "exec", "command": "nc ${CHECK_HOST}", "host": "10.0.0.9"}
+
+
 def test_text_from_the_environment_says_so() -> None:
     data = parse('a: ${PORT}\nb: "${PORT}"\nc: 3306\n', "n.yaml", ENV).data
     assert data == {"a": "3306", "b": "3306", "c": 3306}

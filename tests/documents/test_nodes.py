@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dockstack.documents import Document, parse
@@ -156,6 +156,15 @@ def test_a_problem_is_given_the_place_of_what_it_names() -> None:
         assert str(document.located(Problem(name, "no"))) == f"{place}{name}: no"
 
 
+@pytest.mark.parametrize("text", ['a: {b: "x\\0"}', '{"a": {"b": "\\u0000"}}'])
+def test_a_nul_character_is_refused_where_it_stands(text: str) -> None:
+    assert refusals(text) == ["n.yaml:1: a.b: has a NUL character in it"]
+
+
+def test_a_nul_character_in_a_key_is_refused() -> None:
+    assert refusals('a: {"b\\0": 1}') == ["n.yaml:1: a: a key has a NUL character in it"]
+
+
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"])),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text("abcxyz", min_size=1), inner, max_size=4),
@@ -163,8 +172,15 @@ VALUES = st.recursive(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.text("abcxyz", min_size=1), VALUES, max_size=4))
 def test_json_is_read_as_written(data: dict[str, Any]) -> None:
     text = json.dumps(data, ensure_ascii=False)
     if "${" not in text and "<%" not in text:
         assert read(text).data == data
+
+
+@pytest.mark.parametrize("text", ["[" * 5000, "{a: " * 5000, "- " * 5000])
+def test_a_text_of_brackets_is_refused_and_breaks_nothing(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="not valid YAML"):
+        parse(text, "f", {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import shutil
 import signal
@@ -74,6 +75,34 @@ async def test_a_refused_candidate_leaves_the_old_one_serving(haproxy: HaproxyBi
             await eventually(lambda: refused not in health(place), "nothing is in the way any more")
             await place.agreement(20)
             assert place.log.count(refused) == 1
+        assert load.failures == []
+
+
+async def test_a_service_that_haproxy_refuses_is_degraded_and_the_rest_goes_on(
+    haproxy: HaproxyBinary, short_path: Path
+) -> None:
+    async with scene(short_path, haproxy.path, random.Random(7)) as place:
+        place.start()
+        await place.agreement(20)
+        async with Load(f"http://{place.address}:{place.ports['web']}/") as load:
+            place.configure(extra_sections={"backend more": ["mode http"]})
+            file = place.directory / "synapse.json"
+            document = json.loads(file.read_text())
+            document["services"]["web"]["haproxy"]["listen"].append("timeout server soon")
+            file.write_text(json.dumps(document))
+            hang_up(place)
+            degraded = "degraded: service web: HAProxy does not take its settings, the last that it took are in use: "
+            await eventually(lambda: degraded in health(place), "listed")
+            assert "(the line is: timeout server soon)" in health(place)
+            written = place.run_dir / "haproxy.cfg"
+            await eventually(lambda: "backend more" in written.read_text(), "what else is new is loaded")
+            await place.announce("web", "new")
+            await serves(place, load, "new")
+
+            place.configure(extra_sections={"backend more": ["mode http"]})
+            hang_up(place)
+            await eventually(lambda: "degraded" not in health(place), "with good settings all is well")
+            await place.agreement(20)
         assert load.failures == []
 
 

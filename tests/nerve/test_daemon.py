@@ -25,6 +25,7 @@ from tests.conftest import StartZooKeeper
 from tests.e2e.programs import Daemon, dockstack, until
 from tests.servers.origin import Origin
 from tests.servers.ports import free_port
+from tests.servers.statsd import Receiver
 from tests.servers.zookeeper import ZooKeeperServer
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "nerve"
@@ -336,3 +337,62 @@ def test_a_node_that_others_delete_is_put_back_within_an_interval(zookeeper: Zoo
         client.delete(node)
         took = until("the node is back", lambda: leaves(client, "/deleted") not in ([], [node]), 5, daemon)
         assert took < 0.5
+
+
+# Its files and its heartbeat.
+
+
+def test_a_changed_file_is_taken_over_and_a_broken_one_is_not(nerve: Nerve) -> None:
+    services = nerve.home / "services"
+    services.mkdir()
+    nerve.write({"web": {}}, service_conf_dir=str(services))
+    with nerve.running() as daemon:
+        nerve.until_ready()
+        nerve.write({"web": {"weight": 3}}, service_conf_dir=str(services))
+        until("the new weight", lambda: [node.get("weight") for node in nerve.nodes("web")] == [3], 5, daemon)
+        good = nerve.file.read_text()
+        nerve.file.write_text("services: {web: {host: h")
+        until("the complaint", lambda: "the configuration was not reloaded" in daemon.output, 5, daemon)
+        assert len(nerve.nodes("web")) == 1
+        nerve.file.write_text(good)
+        web = json.loads(good)["services"]["web"]
+        (services / "api.json").write_text(json.dumps({**web, "file_path": "/nerve/api"}))
+        until("the service of a new file", lambda: len(nerve.nodes("api")) == 1, 5, daemon)
+        (services / "api.json").unlink()
+        until("its end", lambda: not nerve.nodes("api"), 5, daemon)
+        assert daemon.output.count("was not reloaded") == 1
+
+
+def test_its_heart_beats(nerve: Nerve) -> None:
+    beat = nerve.home / "beat"
+    nerve.write({"web": {}}, heartbeat_path=str(beat))
+    with nerve.running() as daemon:
+        until("the heartbeat", beat.exists, 5, daemon)
+
+
+def test_copies_for_a_load_test_are_registered(nerve: Nerve) -> None:
+    nerve.write({"web": {"load_test_concurrency": 5}})
+    with nerve.running():
+        nerve.until_ready()
+        assert len(nerve.nodes("web")) == 5
+
+
+def test_its_metrics_arrive(zookeeper: ZooKeeperServer, nerve: Nerve, backend: socket.socket) -> None:
+    with Receiver() as receiver:
+        statsd = {"host": "127.0.0.1", "port": receiver.port}
+        nerve.write(on_zookeeper(zookeeper, "/metrics", **checked(backend)), statsd=statsd)
+        with nerve.running() as daemon:
+            nerve.until_ready()
+            wanted = "nerve.watcher.status.service_check:"
+            until("a metric", lambda: any(line.startswith(wanted) for line in receiver.lines()), 5, daemon)
+            daemon.terminate()
+        names = {line.partition(":")[0] for line in receiver.lines()}
+        transition = "nerve.watcher.status.transition:1|c|#new_status:up,service_name:s0"
+        assert receiver.lines().count(transition) == 1
+    assert names == {
+        "nerve.start", "nerve.stop", "nerve.config.update", "nerve.main_loop.elapsed_time", "nerve.watcher.launch",
+        "nerve.watcher.start", "nerve.watcher.stop", "nerve.watcher.status.ping.count",
+        "nerve.watcher.status.transition", "nerve.watcher.status.report.count", "nerve.watcher.status.service_check",
+        "nerve.reporter.zk.client.created", "nerve.reporter.zk.create.elapsed_time",
+        "nerve.reporter.zk.delete.elapsed_time",
+    }  # fmt: skip

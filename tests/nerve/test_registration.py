@@ -111,6 +111,13 @@ def test_the_same_hosts_in_another_order_share_a_session() -> None:
     assert locator_of(a_service(zk_hosts=["b", "a"])) == locator_of(a_service(zk_hosts=["a:2181,b:2181"]))
 
 
+def test_etcd_as_registry() -> None:
+    service = a_service(reporter_type="etcd", etcd_host=["b", "a:1"], etcd_port=3, etcd_path="/nerve//db", zk_path=None)
+    assert locator_of(service) == Locator("etcd", (Address("a", 1), Address("b", 3)))
+    assert registration_of("x", "i", service).path == "/nerve/db"
+    assert registration_of("x", "i", a_service(reporter_type="etcd", etcd_host="h")).path == "/"
+
+
 def test_a_directory_as_registry() -> None:
     service = a_service(reporter_type="file", file_directory="/srv/registry/", file_path="/nerve/db")
     assert locator_of(service) == Locator("file", root="/srv/registry")
@@ -124,7 +131,9 @@ def test_a_directory_as_registry() -> None:
         ({"zk_hosts": ["zk1:0"]}, "zk_hosts: 'zk1:0': port"),
         ({"zk_auth": "secret"}, "zk_auth is not USER:PASSWORD"),
         ({"reporter_type": "file"}, "file_directory is missing"),
-        ({"reporter_type": "etcd"}, "reporter_type etcd"),
+        ({"reporter_type": "etcd"}, "etcd_host is missing"),
+        ({"reporter_type": "etcd", "etcd_host": "h/x"}, "into etcd_path"),
+        ({"reporter_type": "etcd", "etcd_host": "h", "etcd_auth": "x"}, "etcd_auth is not USER:PASSWORD"),
     ],
 )
 def test_a_registry_that_cannot_be_found_is_named(keys: dict[str, Any], words: str) -> None:

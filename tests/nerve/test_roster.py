@@ -12,10 +12,13 @@ from typing import Any
 
 import pytest
 
-from dockstack.events import Event
-from dockstack.nerve.events import Down, Lost, Registered, Up, Withdrawn
+from dockstack.admin.report import Report
+from dockstack.events import DEBUG, Event
+from dockstack.model import Address
+from dockstack.nerve.checks import Check
+from dockstack.nerve.events import Down, Lost, Registered, Throttled, Up, Withdrawn
 from dockstack.nerve.roster import Roster
-from dockstack.nerve.service import Service, plan
+from dockstack.nerve.service import FIRST_WAIT, Service, plan
 from dockstack.registry import Locator, Registry
 from dockstack.registry.memory import World
 from dockstack.settings.nerve import NerveSettings
@@ -29,16 +32,20 @@ class Nerve:
         self.worlds: dict[str, World] = {}
         self.told: list[Event] = []
         self.absences = 0
-        self.roster = Roster(group, self._registry, self.told.append)
+        self.roster = Roster(group, self._registry, self._tell)
         self._stack = stack
         self._sessions: dict[Locator, Registry] = {}
 
     async def _registry(self, locator: Locator) -> Registry:
         if locator not in self._sessions:
             self._sessions[locator] = await self._stack.enter_async_context(
-                self.world(locator.hosts[0].host).open(self.told.append)
+                self.world(locator.hosts[0].host).open(self._tell)
             )
         return self._sessions[locator]
+
+    def _tell(self, event: Event) -> None:
+        if event.level > DEBUG:  # the others are for the metrics
+            self.told.append(event)
 
     def world(self, host: str = "zk") -> World:
         return self.worlds.setdefault(host, World())
@@ -104,7 +111,7 @@ async def test_a_healthy_service_is_registered_and_a_dead_one_withdrawn(backend:
         running.roster.change(services(web=backend.checked))
         assert running.roster.ready().lines == ("web: no verdict yet",)
         await running.registered()
-        assert running.roster.ready().ok
+        assert running.roster.ready() == Report(True, ("the service is checked and reported",))
         assert running.roster.health().lines == ("web: up, registered as /nerve/web/i-1_0000000000",)
         await backend.close()
         await running.registered(0)
@@ -342,6 +349,86 @@ async def test_two_services_on_one_path_are_two_nodes() -> None:
         await running.registered(2)
 
 
+async def test_copies_for_a_load_test_are_services_of_their_own(backend: Backend) -> None:
+    async with nerve() as running:
+        running.roster.change(services(web={**backend.checked, "load_test_concurrency": 3}))
+        await running.registered(3)
+        assert [line.split(":")[0] for line in running.roster.health().lines] == ["web_0", "web_1", "web_2"]
+        running.roster.change(services(web={**backend.checked, "load_test_concurrency": 2}))
+        await running.registered(2)
+        assert len(running.said(Withdrawn)) == 1
+
+
+SELDOM = {"shadow_mode": False, "average_rate": 1, "max_burst": 1}
+
+
+@pytest.mark.looptime
+async def test_more_reports_than_the_rate_are_held_back_and_tried_again() -> None:
+    up = True
+
+    async def check(target: object) -> None:
+        if not up:
+            raise OSError("down")
+
+    (service,) = services(web={"checks": [{"type": "tcp"}], "check_interval": 0.1, "rate_limiting": SELDOM})
+    loop = asyncio.get_running_loop()
+    async with nerve() as running:
+        running.roster.change((replace(service, probes=(replace(service.probes[0], check=check),)),))
+        await asyncio.sleep(0.05)
+        assert len(running.nodes()) == 1
+        start, up = loop.time(), False
+        await asyncio.sleep(0.5)
+        assert len(running.nodes()) == 1
+        assert running.roster.health().lines[0].endswith("its report is held back by rate_limiting")
+        await running.registered(0)
+        assert 0.9 < loop.time() - start < 1.1
+        up = True
+        await asyncio.sleep(0.25)
+        up = False  # before it could be reported: there is nothing to report then
+        await asyncio.sleep(2)
+        assert running.nodes() == []
+        assert len(running.said(Registered)) == 1
+        assert "held back" not in running.roster.health().lines[0]
+    assert len(running.said(Throttled)) == 2  # said once for each stretch
+
+
+@pytest.mark.looptime
+async def test_a_service_without_checks_is_reported_when_it_may_be() -> None:
+    rare = {"shadow_mode": False, "average_rate": 0.5, "max_burst": 1}
+    async with nerve() as running:
+        running.roster.change(services(web={"rate_limiting": rare}))
+        await asyncio.sleep(0.9)
+        assert running.nodes() == []
+        assert not running.roster.ready().ok
+        await running.registered()
+        assert running.roster.ready().ok
+
+
+async def test_shadow_mode_only_tells(backend: Backend) -> None:
+    shadow = {**backend.checked, "rate_limiting": {"average_rate": 1, "max_burst": 1}}
+    async with nerve() as running:
+        running.roster.change(services(web=shadow))
+        await running.registered()
+        await backend.close()
+        await running.registered(0)
+        await backend.open()
+        await running.registered()
+    told = [event for event in running.told if isinstance(event, Throttled)]
+    assert told == [Throttled("web", shadow=True)] * 2
+
+
+@pytest.mark.looptime
+async def test_a_reload_does_not_fill_the_bucket_again() -> None:
+    async with nerve() as running:
+        running.roster.change(services(web={"rate_limiting": SELDOM}))
+        await asyncio.sleep(0.1)
+        running.roster.change(services(web={"rate_limiting": SELDOM, "weight": 1}))
+        await asyncio.sleep(0.5)
+        assert [node.get("weight") for node in running.nodes()] == [None]
+        await asyncio.sleep(0.6)
+        assert [node.get("weight") for node in running.nodes()] == [1]
+
+
 async def test_warnings_of_the_settings_are_told_once(backend: Backend) -> None:
     secret = {"checks": [{"type": "http", "uri": "/", "headers": {"Authorization": "x"}}], "port": backend.port}
     async with nerve() as running:
@@ -351,38 +438,30 @@ async def test_warnings_of_the_settings_are_told_once(backend: Backend) -> None:
 
 
 @pytest.mark.looptime
-async def test_first_checks_are_spread_over_the_interval() -> None:
-    asked: list[float] = []
+@pytest.mark.parametrize("interval", [1, 300])
+async def test_first_checks_come_soon_and_the_others_are_spread_over_the_interval(interval: float) -> None:
+    asked: dict[str, list[float]] = {}
     loop = asyncio.get_running_loop()
 
-    async def check(target: object) -> None:
-        asked.append(loop.time() - start)
+    def note(name: str) -> Check:
+        async def check(target: Address) -> None:
+            asked.setdefault(name, []).append(loop.time() - start)
 
-    keys = {"checks": [{"type": "tcp"}], "check_interval": 1}
-    wanted = services("i-1", **{f"s{number}": keys for number in range(100)})
-    probed = tuple(replace(service, probes=(replace(service.probes[0], check=check),)) for service in wanted)
+        return check
+
+    keys = {"checks": [{"type": "tcp"}], "check_interval": interval}
+    wanted = services("i-1", **{f"s{number:02}": keys for number in range(100)})
     async with nerve() as running:
         start = loop.time()
-        running.roster.change(probed)
-        await asyncio.sleep(0.995)
-    assert [round(moment, 3) for moment in asked] == [number / 100 for number in range(100)]
-
-
-@pytest.mark.looptime
-async def test_the_first_check_of_a_long_interval_is_not_minutes_away() -> None:
-    asked: list[float] = []
-    loop = asyncio.get_running_loop()
-
-    async def check(target: object) -> None:
-        asked.append(loop.time() - start)
-
-    keys = {"checks": [{"type": "tcp"}], "check_interval": 300}
-    wanted = services("i-1", **{f"s{number}": keys for number in range(10)})
-    async with nerve() as running:
-        start = loop.time()
-        running.roster.change(replace(one, probes=(replace(one.probes[0], check=check),)) for one in wanted)
-        await asyncio.sleep(2)
-    assert len(asked) == 10
+        running.roster.change(replace(one, probes=(replace(one.probes[0], check=note(one.name)),)) for one in wanted)
+        await asyncio.sleep(3.4 * interval)
+    assert list(asked) == [service.name for service in wanted]
+    for number, moments in enumerate(asked.values()):
+        first, second, *others = moments
+        assert first == pytest.approx(FIRST_WAIT * number, abs=1e-4)
+        assert interval / 2 <= second - first <= 1.5 * interval
+        assert len(others) in (1, 2)
+        assert all((moment / interval) % 1 == pytest.approx(number / 100, abs=1e-4) for moment in (second, *others))
 
 
 @pytest.mark.looptime

@@ -16,7 +16,7 @@ from dockstack.model import Address
 from dockstack.nerve.checks import Check, Unhealthy
 from dockstack.nerve.judge import Rule
 from dockstack.nerve.probe import Outcome, Probe
-from dockstack.nerve.service import Round, Service, plan, watch
+from dockstack.nerve.service import Round, Service, Start, plan, watch
 from dockstack.settings.nerve import NerveSettings
 
 
@@ -139,7 +139,7 @@ async def follow(service: Service, first: float, seconds: float) -> tuple[list[t
         rounds.append((round(loop.time() - start, 3), now))
         return True
 
-    task = asyncio.ensure_future(watch(service, first, tell, told.append))
+    task = asyncio.ensure_future(watch(service, Start(first, first), tell, told.append))
     await asyncio.wait({task}, timeout=seconds)
     task.cancel()
     await asyncio.wait({task})

@@ -50,7 +50,7 @@ def test_a_url_becomes_a_locator_and_a_base_as_written(text: str, locator: Locat
     [
         ("h:2181/x", "unknown registry scheme"),
         ("/var/x", "not a URL"),
-        ("zookeeper://h/x", "unknown registry scheme 'zookeeper'"),
+        ("zookeeper://h/x", "unknown registry scheme 'zookeeper'; known: zk, zks, etcd, etcds, file"),
         ("ectd://h/x", "did you mean etcd?"),
         ("ZK://h/x", "did you mean zk?"),
         ("zk:///x", "names no host"),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dockstack.runtime.files import write_atomically
+from dockstack.runtime.files import Trouble, write_atomically
 
 
 def test_the_file_is_replaced_and_nothing_else_is_left(tmp_path: Path) -> None:
@@ -32,6 +32,19 @@ def test_a_failure_leaves_the_old_file_and_no_temporary(tmp_path: Path) -> None:
         write_atomically(tmp_path / "directory", b"x")
     assert raised.value.errno == errno.EISDIR
     assert os.listdir(tmp_path) == ["directory"]
+
+
+def test_what_the_disk_says_is_remembered_until_a_write_succeeds(tmp_path: Path) -> None:
+    path = tmp_path / "missing" / "file"
+    trouble = Trouble(path)
+    for _ in range(2):
+        with pytest.raises(FileNotFoundError), trouble.watched():
+            write_atomically(path, b"x")
+        assert trouble.said == f"{path} cannot be written: No such file or directory"
+    path.parent.mkdir()
+    with trouble.watched():
+        write_atomically(path, b"x")
+    assert trouble.said == ""
 
 
 BIND_MOUNTED = """

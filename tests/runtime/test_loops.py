@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from dockstack.errors import RegistryUnavailable
-from dockstack.events import Event, Retrying
+from dockstack.events import Event, Recovered, Retrying
 from dockstack.runtime.loops import beats, follow, until_done
 
 pytestmark = pytest.mark.looptime
@@ -29,7 +29,17 @@ async def test_an_expected_failure_is_tried_again_and_told() -> None:
     assert [str(event).split(";")[0] for event in told] == [
         "registering web failed: no answer from 127.0.0.1:2181",
         "registering web failed: no answer from 127.0.0.1:2181",
+        "registering web works again, after 0.0 s",
     ]
+
+
+async def test_what_works_at_once_is_not_told() -> None:
+    async def action() -> str:
+        return "done"
+
+    told: list[Event] = []
+    assert await until_done("registering web", action, (RegistryUnavailable,), told.append) == "done"
+    assert not told
 
 
 async def test_a_bug_goes_up_at_once() -> None:
@@ -60,6 +70,24 @@ async def test_a_stream_is_opened_again_and_a_value_resets_the_pauses() -> None:
     assert pauses[0] == 0
     assert 0 < pauses[1] < pauses[2] * 2
     assert pauses[3] == 0
+    assert [type(event) for event in told] == [*[Retrying] * 3, Recovered, *[Retrying] * 2, Recovered]
+
+
+async def test_a_service_that_counts_requests_is_asked_again_gently() -> None:
+    told: list[Event] = []
+    opened = 0
+
+    async def stream() -> AsyncIterator[int]:
+        nonlocal opened
+        opened += 1
+        if opened < 5:
+            raise RegistryUnavailable("gone")
+        yield opened
+
+    found = follow("web", stream, (RegistryUnavailable,), told.append, 3.0, gently=True)
+    assert [value async for value in found] == [5]
+    pauses = [event.pause for event in told if isinstance(event, Retrying)]
+    assert all(size / 2 <= pause <= size for pause, size in zip(pauses, (1, 2, 3, 3), strict=True))
 
 
 async def test_beats_keep_the_grid_when_a_round_was_slow() -> None:

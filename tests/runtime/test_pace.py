@@ -31,3 +31,9 @@ def test_the_next_beat_is_after_now_within_one_interval_and_on_the_grid(
     assert now <= beat <= now + interval * 1.001 + 1e-6
     steps = (beat - start) / interval
     assert abs(steps - round(steps)) < 1e-3
+
+
+@given(st.floats(0, 1e6), st.floats(0.001, 1e3), st.integers(0, 10_000))
+def test_the_next_beat_is_later_than_a_beat_that_is_now(start: float, interval: float, number: int) -> None:
+    now = start + number * interval
+    assert now < next_beat(start, interval, now) <= now + 1.001 * interval + 1e-6

@@ -6,7 +6,7 @@ import os
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from signal import SIGCONT, SIGKILL, SIGTERM, Signals
+from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM, Signals
 
 from tests.waiting import wait_until
 
@@ -57,8 +57,27 @@ class Program:
             raise
 
     def signal(self, number: Signals) -> None:
-        """Sends a signal: SIGSTOP for a server that accepts and never answers, SIGCONT to go on."""
+        """Sends a signal."""
         os.kill(self.pid, number)
+
+    def pause(self) -> None:
+        """Returns when it is stopped: the kernel goes on to accept its connections, and nothing is answered.
+
+        The threads of a process stop one by one after SIGSTOP (proc(5), the state of each in task/*/stat), and one
+        that still runs may answer.
+        """
+        os.kill(self.pid, SIGSTOP)
+        tasks = Path(f"/proc/{self.pid}/task")
+
+        def stopped() -> bool:
+            states = {task.joinpath("stat").read_text().rpartition(")")[2].split()[0] for task in tasks.iterdir()}
+            return states == {"T"}
+
+        wait_until(stopped, f"{self.command[0]} stopped", 10.0, 0.001)
+
+    def resume(self) -> None:
+        """It goes on where it stopped."""
+        os.kill(self.pid, SIGCONT)
 
     def wait(self, limit: float) -> int:
         """Its exit status; raises subprocess.TimeoutExpired after `limit` seconds."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -123,10 +122,10 @@ class ZooKeeperServer:
 
     def pause(self) -> None:
         """The kernel goes on to accept connections, nothing is answered, no session expires."""
-        self.program.signal(signal.SIGSTOP)
+        self.program.pause()
 
     def resume(self) -> None:
-        self.program.signal(signal.SIGCONT)
+        self.program.resume()
 
     def _serves(self) -> bool:
         try:

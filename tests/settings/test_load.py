@@ -12,6 +12,8 @@ from dockstack.errors import ConfigurationError
 from dockstack.settings import load
 from dockstack.settings.discovery import (
     DnsDiscovery,
+    DockerDiscovery,
+    Ec2tagDiscovery,
     MarathonDiscovery,
     PluginDiscovery,
     ZookeeperDnsPollDiscovery,
@@ -20,6 +22,10 @@ from dockstack.settings.nerve import HttpCheck, NerveSettings, PluginCheck
 from dockstack.settings.synapse import SynapseSettings
 
 SERVICE = "services:\n  a:\n    host: h\n    port: 80\n    zk_hosts: [z]\n    zk_path: /x\n"
+KNOWN = (
+    "base, zookeeper, zookeeper_poll, etcd, file, ec2tag, awstag, docker, dns, zookeeper_dns, zookeeper_dns_poll, "
+    "marathon, multi"
+)
 HAPROXY = "haproxy: {global: [], defaults: [], do_socket: false, config_file_path: /h.cfg}\n"
 
 
@@ -97,12 +103,32 @@ def test_the_defaults_of_synapse() -> None:
         ("checks: 5", "n:3: services.a.checks: must be a list, not 5"),
         ("checks: [5]", "n:3: services.a.checks[0]: has no type, which says what it is"),
         ("checks: [{}]", "n:3: services.a.checks[0]: has no type, which says what it is"),
-        ("checks: [{type: 5}]", 'n:3: services.a.checks[0]: unknown type "5"; known: tcp, http, mysql'),
+        (
+            "checks: [{type: 5}]",
+            'n:3: services.a.checks[0]: unknown type "5"; known: tcp, http, mysql, rabbitmq, redis, postgresql, grpc, '
+            "exec, noop",
+        ),
         ("checks: [{type: tpc}]", 'n:3: services.a.checks[0]: unknown type "tpc"; did you mean tcp?'),
         (
-            "checks: [{type: redis}]",
-            "n:3: services.a.checks[0]: type redis is not there in this version of DockStack; "
-            "there are: tcp, http, mysql",
+            "checks: [{type: redis, role: primary}]",
+            'n:3: services.a.checks[0].role: "primary" is none of master, slave, replica',
+        ),
+        ("checks: [{type: redis, tls: 5}]", "n:3: services.a.checks[0].tls: must be a map, not 5"),
+        (
+            "checks: [{type: redis, tls: {veryfy: false}}]",
+            "n:3: services.a.checks[0].tls.veryfy: unknown key; did you mean verify?",
+        ),
+        ("checks: [{type: exec}]", "n:3: services.a.checks[0].command: is missing"),
+        ("checks: [{type: exec, command: []}]", "n:3: services.a.checks[0].command: must not be empty"),
+        ("checks: [{type: exec, command: ' '}]", "n:3: services.a.checks[0].command: must not be empty"),
+        (
+            "checks: [{type: exec, command: [sleep, 5]}]",
+            "n:3: services.a.checks[0].command: must be text for /bin/sh, or a list of words, numbers among them in "
+            "quotes",
+        ),
+        (
+            "checks: [{type: grpc, password: x}]",
+            "n:3: services.a.checks[0].password: unknown key; remove it, or allow it with --unknown-keys warn",
         ),
         ("checks: [{type: http}]", "n:3: services.a.checks[0].uri: is missing"),
         ("checks: [{type: tcp, fail: 2}]", "n:3: services.a.checks[0].fail: unknown key; did you mean fall?"),
@@ -130,9 +156,12 @@ def test_the_defaults_of_synapse() -> None:
             "ephemeral; did you mean ephemeral?",
         ),
         (
-            "rate_limiting: {}",
-            "n:3: services.a.rate_limiting: is not there in this version of DockStack; remove it, or allow it with "
-            "--unknown-keys warn",
+            "rate_limiting: {max_burst: 0.5}",
+            "n:3: services.a.rate_limiting.max_burst: must be at least 1, not 0.5",
+        ),
+        (
+            "load_test_concurrency: 0",
+            "n:3: services.a.load_test_concurrency: must be at least 1, not 0",
         ),
         ("zk_host: [a]", "n:3: services.a.zk_host: unknown key; did you mean zk_hosts?"),
     ],
@@ -251,13 +280,7 @@ def test_unknown_keys_can_be_warnings() -> None:
         ("{discovery: {}}", "s:1: services.a.discovery: has no method, which says what it is"),
         (
             "{discovery: {method: zk}}",
-            's:1: services.a.discovery: unknown method "zk"; known: base, zookeeper, zookeeper_poll, file, dns, '
-            "zookeeper_dns, zookeeper_dns_poll, marathon, multi",
-        ),
-        (
-            "{discovery: {method: docker}}",
-            "s:1: services.a.discovery: method docker is not there in this version of DockStack; "
-            "there are: base, zookeeper, zookeeper_poll, file, dns, zookeeper_dns, zookeeper_dns_poll, marathon, multi",
+            f's:1: services.a.discovery: unknown method "zk"; known: {KNOWN}',
         ),
         (
             "{discovery: {method: zookeeper, path: /x, hosts: null}}",
@@ -312,9 +335,53 @@ def test_unknown_keys_can_be_warnings() -> None:
             's:1: services.a.discovery_multi.resolver: unknown method "unoin"; did you mean union?',
         ),
         (
-            "{discovery: {method: base}, discovery_multi: {resolver: {method: s3_toggle, s3_url: u}}}",
-            "s:1: services.a.discovery_multi.resolver: method s3_toggle is not there in this version of DockStack; "
-            "there are: base, union, sequential",
+            "{discovery: {method: base}, discovery_multi: {resolver: {method: s3_toggle, s3_url: 's3://b/', "
+            "s3_polling_interval_seconds: 5}}}",
+            "s:1: services.a.discovery_multi.resolver.s3_url: 's3://b/' is not written as s3://BUCKET/KEY",
+        ),
+        (
+            "{discovery: {method: base}, discovery_multi: {resolver: {method: s3_toggle, s3_url: 's3://b/k', "
+            "s3_polling_interval_seconds: 0}}}",
+            "s:1: services.a.discovery_multi.resolver.s3_polling_interval_seconds: must be above 0, not 0",
+        ),
+        (
+            "{discovery: {method: multi, watchers: {x: {method: base}}, resolver: {method: s3_toggle, "
+            "s3_url: 's3://b/k', s3_polling_interval_seconds: 5}}}",
+            "s:1: services.a.discovery.resolver: s3_toggle begins with the watcher primary, "
+            "and there is none of this name",
+        ),
+        (
+            "{discovery: {method: ec2tag, tag_name: a, tag_value: b}}",
+            "s:1: services.a.backend_port_override: is missing: ec2tag finds hosts, "
+            "and not the port on which they serve",
+        ),
+        (
+            "{discovery: {method: base}, discovery_multi: {resolver: {method: union}, watchers: {"
+            "b: {method: awstag, tag_name: a, tag_value: b}}}}",
+            "s:1: services.a.backend_port_override: is missing: awstag finds hosts, "
+            "and not the port on which they serve",
+        ),
+        (
+            "{discovery: {method: docker, servers: [{port: 1}], image_name: i, container_port: 80}}",
+            "s:1: services.a.discovery.servers[0]: has a port and no host; "
+            "without a host it is the engine of DOCKER_HOST",
+        ),
+        (
+            "{discovery: {method: docker, servers: [], image_name: i, container_port: 80}}",
+            "s:1: services.a.discovery.servers: must not be empty",
+        ),
+        (
+            "{discovery: {method: docker, servers: [{host: 'a b'}], image_name: i, container_port: 80}}",
+            "s:1: services.a.discovery.servers[0].host: 'a b' is neither a host name nor an IP address",
+        ),
+        (
+            "{backend_port_override: 1, discovery: {method: ec2tag, tag_name: '', tag_value: b}}",
+            "s:1: services.a.discovery.tag_name: must not be empty",
+        ),
+        (
+            "{backend_port_override: 1, discovery: {method: ec2tag, tag_name: a, tag_value: b, "
+            "aws_secret_access_key: [x]}}",
+            "s:1: services.a.discovery.aws_secret_access_key: must be text",
         ),
         (
             "{discovery: {method: base}, discovery_multi: {watchers: {b: {method: base}}, "
@@ -474,10 +541,7 @@ def test_a_method_that_is_installed_has_its_own_keys() -> None:
         ),
         (
             "{discovery: {method: amce}}",
-            [
-                's:1: services.a.discovery: unknown method "amce"; known: base, zookeeper, zookeeper_poll, file, dns, '
-                "zookeeper_dns, zookeeper_dns_poll, marathon, multi"
-            ],
+            [f's:1: services.a.discovery: unknown method "amce"; known: {KNOWN}'],
         ),
         (
             "{discovery: {method: base}, acme: 5}",
@@ -583,15 +647,6 @@ def test_a_name_that_haproxy_does_not_take_is_refused() -> None:
     ]
 
 
-def test_what_has_no_effect_yet_is_said() -> None:
-    effect = "is read, and has no effect in this version of DockStack"
-    assert nerve(f"instance_id: i\n{SERVICE}heartbeat_path: /h\nstatsd: {{port: 1}}\n")[1] == [
-        f"n:8: heartbeat_path: {effect}",
-        f"n:9: statsd: {effect}",
-    ]
-    assert synapse(f"statsd: {{port: 1}}\n{HAPROXY}")[1] == [f"s:1: statsd: {effect}"]
-
-
 def test_what_several_watchers_leave_without_effect_is_said() -> None:
     multi = "{watchers: {primary: {method: base}}, label_filters: [], resolver: {method: union}}"
     text = f"services: {{a: {{discovery: {{method: base}}, discovery_multi: {multi}}}}}\n{HAPROXY}"
@@ -611,6 +666,33 @@ def test_the_primary_watcher_is_the_last() -> None:
     )
     assert warnings == []
     assert list(settings.services["a"].watchers) == ["b", "c", "primary"]
+
+
+def test_sources_elsewhere_stand_beside_others() -> None:
+    settings, warnings = synapse(
+        HAPROXY
+        + """
+services:
+  a:
+    haproxy: {server_port_override: 80}
+    discovery: {method: ec2tag, tag_name: role, tag_value: 7}
+    discovery_multi:
+      watchers:
+        d: {method: docker, servers: [{name: n, host: h}, {}], image_name: web, container_port: "80"}
+        e: {method: awstag, tag_name: role, tag_value: x, aws_region: r, aws_access_key_id: k, aws_secret_access_key: s}
+      resolver: {method: s3_toggle, s3_url: 's3://b/k/l', s3_polling_interval_seconds: 0.5}
+"""
+    )
+    assert warnings == []
+    service = settings.services["a"]
+    assert [one.method for one in service.watchers.values()] == ["docker", "awstag", "ec2tag"]
+    tagged, contained = service.watchers["primary"], service.watchers["d"]
+    assert isinstance(tagged, Ec2tagDiscovery)
+    assert (tagged.tag_value, tagged.check_interval, tagged.aws_region) == ("7", 15, None)
+    assert isinstance(contained, DockerDiscovery)
+    assert [(one.name, one.host, one.port) for one in contained.servers] == [("n", "h", 4243), (None, None, 4243)]
+    assert (contained.container_port, contained.check_interval) == ("80", 15)
+    assert "aws_secret_access_key=SecretStr('**********')" in repr(settings)
 
 
 def test_default_servers_keep_the_keys_that_were_given() -> None:
@@ -666,3 +748,21 @@ def test_a_fault_in_a_service_file_has_its_line(tmp_path: Path) -> None:
     document = load.with_service_files(parse(f"instance_id: i\nservice_conf_dir: {tmp_path}\n", "n", {}), {})
     with pytest.raises(ConfigurationError, match=rf"{tmp_path}/a.yaml:2: services.a.port: port 0 is not"):
         load.nerve(document)
+
+
+def test_a_service_of_synapse_is_run_as_often_as_it_says() -> None:
+    one = "discovery: {method: base}, haproxy: {port: 80}"
+    settings, _ = synapse(f"services: {{a: {{load_test_concurrency: 2, {one}}}}}\n{HAPROXY}")
+    assert list(settings.services) == ["a_0", "a_1"]
+    assert {each.haproxy.port for each in settings.services.values()} == {80}
+    other = "a_1: {discovery: {method: base}}"
+    assert synapse_faults(f"services: {{a: {{load_test_concurrency: 2, {one}}}, {other}}}\n{HAPROXY}") == [
+        "s:1: services.a_1: is run as a_1, as a is: give one of them another name"
+    ]
+
+
+def test_copies_of_a_service_of_nerve_keep_their_names_apart() -> None:
+    other = "  a_2: {host: h, port: 81, zk_hosts: [z], zk_path: /y}\n"
+    assert nerve_faults(f"instance_id: i\n{SERVICE}    load_test_concurrency: 3\n{other}") == [
+        "n:9: services.a_2: is run as a_2, as a is: give one of them another name"
+    ]

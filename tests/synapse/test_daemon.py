@@ -32,6 +32,7 @@ from dockstack.synapse.haproxy.place import server_name
 from tests.e2e.programs import dockstack, until
 from tests.servers.haproxy import HaproxyBinary
 from tests.servers.ports import accepts, free_port
+from tests.servers.statsd import Receiver
 from tests.synapse.haproxy.applying import Load, Origins, Stand, answers, cleared, origins
 from tests.waiting import eventually
 
@@ -59,12 +60,13 @@ class Synapse:
     def log(self) -> Path:
         return self.stand.directory / "synapse.log"
 
-    def configure(self, **top: Any) -> None:
+    def configure(self, statsd: dict[str, Any] | None = None, **top: Any) -> None:
         own = self.stand.service("web")
         own["discovery"] = {"method": "file", "directory": str(self.stand.directory / "registry"), "path": "/web"}
         own |= self.more
         text = {
             "services": {"web": own},
+            "statsd": statsd,
             "haproxy": {
                 "global": [],
                 "defaults": ["timeout connect 500ms", "timeout client 10s", "timeout server 10s", "retries 3"],
@@ -307,7 +309,9 @@ async def test_an_unknown_host_name_and_a_bad_registration_do_not_stop_the_rest(
     await eventually(
         lambda: any("no-such-host.invalid" in line for line in synapse.report("health").lines), "the bad host is told"
     )
-    assert "worse_127.0.0.1:80 is left out" in synapse.log.read_text()
+    left_out = "service web: server worse_127.0.0.1:80 is left out, HAProxy does not take it"
+    assert left_out in synapse.log.read_text()
+    assert [line for line in synapse.report("health").lines if line.startswith(f"degraded: {left_out}")]
 
 
 async def test_a_file_that_haproxy_does_not_take_is_told_once_with_its_line(synapse: Synapse) -> None:
@@ -407,3 +411,39 @@ def test_a_directory_that_cannot_be_made_is_the_users_fault(tmp_path: Path) -> N
     with dockstack(tmp_path / "log", "synapse", "-c", str(tmp_path / "synapse.json"), *where) as daemon_:
         assert daemon_.process.wait(10) == 2
         assert "file_output.output_directory" in daemon_.output
+
+
+async def test_its_metrics_arrive(haproxy: HaproxyBinary) -> None:
+    with Receiver() as receiver:
+        async with synapse_on(haproxy.path) as synapse:
+            synapse.configure(statsd={"host": "127.0.0.1", "port": receiver.port})
+            await synapse.announce("a")
+            await synapse.start()
+            await synapse.ready()
+            await eventually(lambda: any("ping_result:success" in line for line in receiver.lines()), "a ping")
+            await synapse.terminate()
+        lines = receiver.lines()
+    names = {line.partition(":")[0] for line in lines}
+    assert names >= {
+        "synapse.start", "synapse.stop", "synapse.main_loop.elapsed_time", "synapse.watchers.start.time",
+        "synapse.config.update", "synapse.watcher.start", "synapse.watcher.stop", "synapse.watcher.ping.count",
+    }  # fmt: skip
+    assert "synapse.watcher.start:1|c|#start_result:success,watcher_name:web" in lines
+    assert "synapse.stop:1|c|#stop_avenue:clean,stop_location:main_loop" in lines
+
+
+async def test_a_changed_file_is_taken_over(haproxy: HaproxyBinary) -> None:
+    async with synapse_on(haproxy.path) as synapse:
+        await synapse.announce("a")
+        await synapse.start()
+        await synapse.ready()
+        settings = synapse.stand.directory / "synapse.json"
+        text = settings.read_text()
+        settings.write_text("{")
+        await eventually(lambda: "was not reloaded, the old one stays" in synapse.log.read_text(), "the complaint")
+        await synapse.serves("a")
+        other = json.loads(text)
+        other["services"]["web"]["default_servers"] = [{"host": "127.0.0.1", "port": 1}]
+        settings.write_text(json.dumps(other))
+        await eventually(lambda: "the configuration was reloaded" in synapse.log.read_text(), "the new settings")
+        await synapse.serves("a")

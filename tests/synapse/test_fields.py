@@ -57,6 +57,12 @@ def test_what_names_and_tasks_have(discovery: dict[str, Any], keys: list[str]) -
     assert list(found) == keys
 
 
+def test_who_knows_less_has_fewer_keys() -> None:
+    looks = {"method": "docker", "servers": [{}], "image_name": "i", "container_port": 80}
+    (found,) = described(service(discovery=looks), [Instance("h", "80", "n")])
+    assert list(found.items()) == [("name", "n"), ("host", "h"), ("port", "80")]
+
+
 def test_watchers_of_one_kind_and_of_several() -> None:
     multi = {"watchers": {"b": {"method": "base"}}, "resolver": {"method": "union"}}
     (found,) = described(service(discovery_multi=multi), [Instance("h", 80)])

@@ -70,6 +70,13 @@ def test_a_key_that_is_not_understood_is_named_and_the_rest_applies() -> None:
     assert len(found.problems) == 3
 
 
+def test_weights_from_nerve_are_not_a_services_own_matter() -> None:
+    found = overlay("svc", OWN, b'{"haproxy":{"use_nerve_weights":true,"port":2}}')
+    assert found.service.haproxy.port == 2
+    (problem,) = found.problems
+    assert "use_nerve_weights has an effect in the top haproxy section only" in problem
+
+
 def test_an_output_that_is_not_configured_here_is_named_and_left() -> None:
     found = overlay("svc", OWN, b'{"haproxy":{"port":2},"file_output":{}}', frozenset({"file_output"}))
     assert found.service.haproxy == OWN.haproxy

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dockstack.model import Entry, Instance
+from dockstack.model import NO_PORT, Entry, Instance
 from dockstack.registry import Snapshot
 from dockstack.settings.synapse import SynapseService
 from dockstack.synapse.select import Selection, default_instances, select
@@ -82,6 +82,14 @@ def test_a_port_override_is_for_what_is_found_and_for_kept_default_servers(setti
     assert [one.port for one in chosen(own)] == [5001]
     kept = service(default_servers=[D1], keep_default_servers=True, **settings)
     assert [one.port for one in chosen(kept, A)] == [99, 99]
+
+
+def test_what_has_no_port_needs_an_override_and_is_named_without() -> None:
+    host = Instance("10.0.0.9", NO_PORT)
+    assert chosen(service(backend_port_override=80), host) == (Instance("10.0.0.9", 80),)
+    selection = select("svc", service(), Snapshot((A, host)), None)
+    assert selection.entry.instances == (A,)
+    assert selection.problems == ("service svc: left out for want of a backend_port_override: 10.0.0.9",)
 
 
 def test_the_newer_override_counts_and_ports_that_become_equal_collapse() -> None:

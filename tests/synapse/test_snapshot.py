@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,20 @@ def ignore(event: Event) -> None:
 
 @given(st.dictionaries(st.text(), SAVED, max_size=3))
 def test_what_is_written_is_read(saved: dict[str, Saved]) -> None:
-    assert decode(encode({name: encode_one(name, one) for name, one in saved.items()})) == saved
+    assert decode(encode(encode_one(name, one) for name, one in saved.items())) == saved
+
+
+@given(st.dictionaries(st.text(), SAVED, min_size=1, max_size=3), st.data())
+def test_the_last_line_about_a_service_counts_and_half_a_line_does_not(
+    saved: dict[str, Saved], data: st.DataObject
+) -> None:
+    lines = [encode_one(name, one) for name, one in saved.items()]
+    whole = encode([encode_one(name, replace(one, fingerprint="old")) for name, one in saved.items()] + lines[:-1])
+    last = f"{lines[-1]}\n".encode()
+    assert decode(whole + last) == saved
+    name, one = list(saved.items())[-1]
+    torn = last[: data.draw(st.integers(0, len(last) - 1))]
+    assert decode(whole + torn) == {**saved, name: replace(one, fingerprint="old")}
 
 
 @pytest.mark.parametrize(
@@ -75,14 +89,15 @@ def test_what_is_written_is_read(saved: dict[str, Saved]) -> None:
         b"[]",
         b"{",
         b"\xff",
-        b'{"version":2,"services":{}}',
-        b'{"version":1}',
-        b'{"version":1,"services":{"a":{}}}',
-        b'{"version":1,"services":{"a":[]}}',
-        b'{"version":1,"services":{"a":{"fingerprint":"","instances":[{"host":1,"port":2}],"ids":{},"config":""}}}',
-        b'{"version":1,"services":{"a":{"fingerprint":"","instances":[{"host":"h"}],"ids":{},"config":""}}}',
-        b'{"version":1,"services":{"a":{"fingerprint":"","instances":[{"host":"h","port":1,"x":1}],"ids":{},"config":""}}}',
-        b'{"version":1,"services":{"a":{"fingerprint":"","instances":[],"ids":{"n":"7"},"config":""}}}',
+        b'{"version":1,"services":{}}\n',
+        b'{"version":2}\n{\n',
+        b'{"version":2}\n[]\n',
+        b'{"version":2}\n{"service":1}\n',
+        b'{"version":2}\n{"service":"a"}\n',
+        b'{"version":2}\n{"service":"a","fingerprint":"","instances":[{"host":1,"port":2}],"ids":{},"config":""}\n',
+        b'{"version":2}\n{"service":"a","fingerprint":"","instances":[{"host":"h"}],"ids":{},"config":""}\n',
+        b'{"version":2}\n{"service":"a","fingerprint":"","instances":[{"host":"h","port":1,"x":1}],"ids":{},"config":""}\n',
+        b'{"version":2}\n{"service":"a","fingerprint":"","instances":[],"ids":{"n":"7"},"config":""}\n',
     ],
 )
 def test_damage_is_one_error_with_the_place(tmp_path: Path, data: bytes) -> None:
@@ -90,6 +105,15 @@ def test_damage_is_one_error_with_the_place(tmp_path: Path, data: bytes) -> None
     path.write_bytes(data)
     with pytest.raises(SnapshotUnreadable, match=str(path)):
         load(path)
+
+
+def test_the_fingerprint_knows_the_account_and_not_its_secret() -> None:
+    def tagged(**more: Any) -> str:
+        looks = {"method": "ec2tag", "tag_name": "a", "tag_value": "b", "aws_access_key_id": "one", **more}
+        return fingerprint(SynapseService.model_validate({"discovery": looks}))
+
+    assert tagged(aws_secret_access_key="x") == tagged(aws_secret_access_key="y")
+    assert len({tagged(), tagged(aws_access_key_id="two"), tagged(tag_value="c")}) == 3
 
 
 def test_no_file_is_nothing_saved(tmp_path: Path) -> None:
@@ -160,6 +184,22 @@ async def test_each_of_several_watchers_is_kept(tmp_path: Path) -> None:
     assert load(path)["a"].parts == parts
 
 
+async def test_what_the_disk_refuses_is_known_until_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot, "SPACING", 0.01)
+    path = tmp_path / "not-yet" / "s.json"
+    keeper = SnapshotFile(path, {"a": "1"}, lambda _: None)
+    task = asyncio.create_task(keeper.run())
+    keeper.remember("a", ONE.entry, {}, {"": (ONE.entry, "")})
+    trouble = f"{path} cannot be written: No such file or directory"
+    await eventually(lambda: keeper.trouble == (trouble,), "known")
+    path.parent.mkdir()
+    await eventually(lambda: keeper.trouble == (), "written in the end")
+    task.cancel()
+    await asyncio.wait((task,))
+
+
 async def test_a_disk_that_refuses_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshot, "SPACING", 0.01)
     path = tmp_path / "not-yet" / "s.json"
@@ -170,7 +210,7 @@ async def test_a_disk_that_refuses_is_tried_again(tmp_path: Path, monkeypatch: p
     await eventually(lambda: bool(said), "told")
     os.mkdir(path.parent)
     await eventually(path.exists, "written in the end")
-    assert json.loads(path.read_bytes())["version"] == 1
+    assert load(path).keys() == {"a"}
     task.cancel()
     await asyncio.wait((task,))
 
@@ -187,3 +227,53 @@ async def test_other_settings_forget_who_is_gone_and_keep_the_rest_by_its_new_ma
         file.remember(name, ONE.entry, ONE.ids, ONE.parts)
     await file.flush()
     assert load(tmp_path / "s.json").keys() == {"a", "c"}
+
+
+def keeper_of_two(path: Path) -> SnapshotFile:
+    keeper = SnapshotFile(path, {"a": "1", "b": "2"}, ignore)
+    for name in "ab":
+        keeper.remember(name, ONE.entry, ONE.ids, ONE.parts)
+    return keeper
+
+
+async def test_a_change_is_appended_until_the_file_is_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot, "LEAST", 2000)
+    path = tmp_path / snapshot.FILE
+    keeper = keeper_of_two(path)
+    await keeper.flush()
+    whole = path.read_bytes()
+    sizes = []
+    for number in range(1, 60):
+        keeper.remember("a", Entry((Instance("h", number),)), {}, {"": (ONE.entry, "")})
+        await keeper.flush()
+        saved = load(path)
+        assert (saved["a"].entry.instances[0].port, saved["b"].entry) == (number, ONE.entry)
+        if number == 1:
+            assert path.read_bytes().startswith(whole)
+        sizes.append(path.stat().st_size)
+    assert max(sizes) < len(whole) + 2000
+    assert any(after < before for before, after in pairwise(sizes))
+
+
+@pytest.mark.parametrize("fault", ["deleted", "unwritable"])
+async def test_a_file_that_cannot_be_appended_to_is_written_whole(tmp_path: Path, fault: str) -> None:
+    path = tmp_path / snapshot.FILE
+    keeper = keeper_of_two(path)
+    await keeper.flush()
+    path.unlink()
+    if fault == "unwritable":
+        path.mkdir()
+    keeper.remember("a", Entry(()), {}, {"": (ONE.entry, "")})
+    if fault == "unwritable":
+        with pytest.raises(OSError, match="Is a directory"):
+            await keeper.flush()
+        path.rmdir()
+    await keeper.flush()
+    assert {name: one.entry for name, one in load(path).items()} == {"a": Entry(()), "b": ONE.entry}
+
+
+async def test_nothing_told_leaves_the_file_of_the_last_run_alone(tmp_path: Path) -> None:
+    path = tmp_path / snapshot.FILE
+    await keeper_of_two(path).flush()
+    await SnapshotFile(path, {"a": "1", "b": "2"}, ignore).flush()
+    assert load(path).keys() == {"a", "b"}

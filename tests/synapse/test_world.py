@@ -12,6 +12,7 @@ from dockstack.errors import ConfigurationError
 from dockstack.events import Emit, Event
 from dockstack.model import Entry, Instance
 from dockstack.registry import Locator, Registration, Registry, memory
+from dockstack.registry.events import SessionUsed
 from dockstack.registry.pool import Pool
 from dockstack.runtime.latest import Latest
 from dockstack.settings.synapse import SynapseSettings
@@ -28,6 +29,7 @@ class Scene:
     registry: memory.World
     pool: Pool
     announcer: Registry
+    of_the_pool: list[Event]
     said: list[str] = field(default_factory=list)
     pictures: Latest[Picture] = field(default_factory=Latest)
 
@@ -77,8 +79,9 @@ async def scene() -> AsyncIterator[Scene]:
     def ignore(event: Event) -> None:
         """Nobody listens."""
 
-    async with Pool(ignore, open_one) as pool, registry.open(ignore) as announcer:
-        yield Scene(registry, pool, announcer)
+    of_the_pool: list[Event] = []
+    async with Pool(of_the_pool.append, open_one) as pool, registry.open(ignore) as announcer:
+        yield Scene(registry, pool, announcer, of_the_pool)
 
 
 def service(path: str = "/web", port: int = 80, **more: Any) -> dict[str, Any]:
@@ -102,6 +105,13 @@ async def test_the_first_picture_waits_for_every_watcher(scene: Scene) -> None:
         assert newer is not None
         assert newer.services is picture.services
         assert newer.catalog.entries["db"] is picture.catalog.entries["db"]
+
+
+async def test_a_session_is_asked_for_in_the_name_of_the_service(scene: Scene) -> None:
+    async with scene.following(scene.world({"web": service(), "db": service("/db", 81)})):
+        await eventually(lambda: scene.pictures.peek() is not None, "the picture")
+    used = [(one.fresh, one.user) for one in scene.of_the_pool if isinstance(one, SessionUsed)]
+    assert used == [(True, "web"), (False, "db")]
 
 
 async def test_without_a_registry_default_servers_serve_after_the_grace(scene: Scene) -> None:

@@ -36,7 +36,8 @@ def is_left_alone(steps: Steps) -> bool:
     """Whether a value is a line for HAProxy or a command: HAProxy and the shell expand `${…}` themselves."""
     keys = [step for step in steps if isinstance(step, str)]
     return any(
-        (key in _HAPROXY_LINES or key.endswith("_command")) and not (index and keys[index - 1] in _NAMES_OF_USERS)
+        (key in _HAPROXY_LINES or key == "command" or key.endswith("_command"))
+        and not (index and keys[index - 1] in _NAMES_OF_USERS)
         for index, key in enumerate(keys)
     )
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import yaml
 
+from dockstack.documents.compose import PLAIN, TAG, Node, Scalar, Sequence, compose
+from dockstack.documents.compose import Mapping as Map
 from dockstack.documents.document import Document, Steps, fault, spelled
 from dockstack.documents.environment import EnvironmentText, is_left_alone, substitute, without_erb
 from dockstack.documents.scalars import psych
@@ -14,8 +16,6 @@ from dockstack.errors import ConfigurationError, Problem
 
 _DEEPEST = 64
 _MOST_NODES = 1_000_000  # aliases of aliases can make a small text huge
-_PLAIN = "plain scalar"
-_TAG = "tag:yaml.org,2002:"
 
 
 def parse(text: str, source: str, env: Mapping[str, str]) -> Document:
@@ -24,9 +24,8 @@ def parse(text: str, source: str, env: Mapping[str, str]) -> Document:
     `source` is what users know the text by. Raises ConfigurationError with every duplicate key, unset variable and
     unknown tag, or with the one place where the text stops being YAML.
     """
-    loader = _Loader(without_erb(text, source, env))
     try:
-        root = loader.get_single_node()
+        root = compose(without_erb(text, source, env))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         what = ", ".join(filter(None, (error.problem, error.context)))
@@ -35,8 +34,6 @@ def parse(text: str, source: str, env: Mapping[str, str]) -> Document:
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise fault(f"{source}:{line}", f"not valid YAML: the character {error.character!r} is not allowed") from None
-    finally:
-        loader.dispose()
     building = _Building(source, env)
     data = {} if root is None else building.value(root, ())
     if building.problems:
@@ -46,15 +43,6 @@ def parse(text: str, source: str, env: Mapping[str, str]) -> Document:
     if not isinstance(data, dict):
         raise fault(f"{source}:1", "the file must hold a map (`key: value`), not a list or a single value")
     return Document(data, {(): source, **building.places}, tuple(building.warnings))
-
-
-class _Loader(yaml.CSafeLoader):
-    """libyaml, as in Ruby, and none of PyYAML's own reading of plain scalars."""
-
-    def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
-        if kind is yaml.ScalarNode:
-            return _PLAIN if implicit[0] else f"{_TAG}str"
-        return f"{_TAG}map" if kind is yaml.MappingNode else f"{_TAG}seq"
 
 
 class _Building:
@@ -68,30 +56,32 @@ class _Building:
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
 
-    def value(self, node: yaml.Node, steps: Steps) -> Any:
+    def value(self, node: Node, steps: Steps) -> Any:
         place = self._place(node)
         self.places[steps] = place
         self._count += 1
         if self._count > _MOST_NODES or len(steps) > _DEEPEST:
             raise fault(place, "too deep or too large: an alias may contain itself")
-        if isinstance(node, yaml.ScalarNode):
+        if isinstance(node, Scalar):
             return self._scalar(node, steps)
-        if node.tag not in (f"{_TAG}map", f"{_TAG}seq"):
+        if node.tag not in (f"{TAG}map", f"{TAG}seq"):
             self._problem(node, steps, f"the tag {node.tag} is not supported")
-        if isinstance(node, yaml.SequenceNode):
+        if isinstance(node, Sequence):
             return [self.value(item, (*steps, index)) for index, item in enumerate(node.value)]
-        assert isinstance(node, yaml.MappingNode)
+        assert isinstance(node, Map)
         return self._mapping(node, steps)
 
-    def _place(self, node: yaml.Node) -> str:
-        return f"{self._source}:{node.start_mark.line + 1}"
+    def _place(self, node: Node) -> str:
+        return f"{self._source}:{node.line}"
 
-    def _problem(self, node: yaml.Node, steps: Steps, what: str) -> None:
+    def _problem(self, node: Node, steps: Steps, what: str) -> None:
         self.problems.append(Problem(": ".join(filter(None, (self._place(node), spelled(steps)))), what))
 
-    def _scalar(self, node: yaml.ScalarNode, steps: Steps) -> Any:
+    def _scalar(self, node: Scalar, steps: Steps) -> Any:
         text: str = node.value
-        if node.tag not in (_PLAIN, f"{_TAG}str"):
+        if "\0" in text:  # no path, no line and no name can hold it
+            self._problem(node, steps, "has a NUL character in it")
+        if node.tag not in (PLAIN, f"{TAG}str"):
             return self._tagged(node, steps)
         if "${" in text and not is_left_alone(steps):
             try:
@@ -99,21 +89,21 @@ class _Building:
             except ValueError as error:
                 self._problem(node, steps, str(error))
                 return text
-        value = psych(text) if node.tag == _PLAIN else text
+        value = psych(text) if node.tag == PLAIN else text
         if isinstance(value, float) and not -float("inf") < value < float("inf"):
             self._problem(node, steps, f"{text} is no finite number")
         return value
 
-    def _tagged(self, node: yaml.ScalarNode, steps: Steps) -> Any:
+    def _tagged(self, node: Scalar, steps: Steps) -> Any:
         value = psych(node.value)
-        wanted = {"int": int, "float": (int, float), "bool": bool, "null": type(None)}.get(node.tag.removeprefix(_TAG))
+        wanted = {"int": int, "float": (int, float), "bool": bool, "null": type(None)}.get(node.tag.removeprefix(TAG))
         if wanted is None:
             self._problem(node, steps, f"the tag {node.tag} is not supported")
         elif not isinstance(value, wanted):  # type: ignore[arg-type]
             self._problem(node, steps, f"{node.value!r} does not fit its tag {node.tag}")
         return value
 
-    def _mapping(self, node: yaml.MappingNode, steps: Steps) -> dict[str, Any]:
+    def _mapping(self, node: Map, steps: Steps) -> dict[str, Any]:
         merges = [value for key, value in node.value if _merges(key)]
         merged = self._merged(merges, steps)
         own: dict[str, Any] = {}
@@ -129,12 +119,12 @@ class _Building:
             self.places[*steps, key] = self._place(key_node)
         return {**merged, **own}
 
-    def _merged(self, nodes: list[yaml.Node], steps: Steps) -> dict[str, Any]:
+    def _merged(self, nodes: list[Node], steps: Steps) -> dict[str, Any]:
         """What `<<` brings in, read before the map's own keys, which win; of several maps the first wins."""
         merged: dict[str, Any] = {}
-        parts = [part for node in nodes for part in (node.value if isinstance(node, yaml.SequenceNode) else (node,))]
+        parts = [part for node in nodes for part in (node.value if isinstance(node, Sequence) else (node,))]
         for part in reversed(parts):
-            if isinstance(part, yaml.MappingNode):
+            if isinstance(part, Map):
                 place = self.places[steps]
                 merged |= self.value(part, steps)
                 self.places[steps] = place
@@ -142,11 +132,14 @@ class _Building:
                 self._problem(part, (*steps, "<<"), "a merge needs a map, or a list of maps")
         return merged
 
-    def _key(self, node: yaml.Node, steps: Steps) -> str | None:
-        if not isinstance(node, yaml.ScalarNode):
+    def _key(self, node: Node, steps: Steps) -> str | None:
+        if not isinstance(node, Scalar):
             self._problem(node, steps, "a key must be text, not a list or a map")
             return None
-        value = psych(node.value) if node.tag == _PLAIN else node.value
+        if "\0" in node.value:
+            self._problem(node, steps, "a key has a NUL character in it")
+            return None
+        value = psych(node.value) if node.tag == PLAIN else node.value
         if isinstance(value, bool) or value is None:
             text = "" if value is None else str(value).lower()
             where = f"{self._place(node)}: {spelled((*steps, text))}"
@@ -155,5 +148,5 @@ class _Building:
         return str(value)
 
 
-def _merges(key: yaml.Node) -> bool:
-    return key.tag == _PLAIN and key.value == "<<"
+def _merges(key: Node) -> bool:
+    return key.tag == PLAIN and key.value == "<<"

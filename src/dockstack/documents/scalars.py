@@ -8,6 +8,7 @@ from typing import Any
 
 _TEXT = re.compile(r"[^\d.:-]?(?:[^\W\d_]|[_\s!@#$%^&*(){}<>|/\\~;=])")
 _LONGEST_WORD = 5
+_LONGEST_NUMBER = 1000  # Python neither reads nor writes a whole number of some thousand digits
 _WORDS: Mapping[str, bool | None] = {
     "~": None,
     "null": None,
@@ -33,13 +34,13 @@ def psych(text: str) -> Any:
     """None, a boolean, a number, or text.
 
     YAML 1.1 with Psych's own ways: `10:30` is 37800 (hours and minutes, in seconds), `1,000` a number, `0123` octal;
-    `08`, `1e3` and `y` are text. Dates stay text here: that is what JSON makes of them.
+    `08`, `1e3` and `y` are text. Dates stay text here: that is what JSON makes of them. So do a thousand digits.
     """
     if not text:
         return None
     if "\n" in text or _TEXT.match(text):
         return _WORDS.get(text.lower(), text) if len(text) <= _LONGEST_WORD else text
-    number = _number(text)
+    number = _number(text) if len(text) <= _LONGEST_NUMBER else None
     return text if number is None else number
 
 

@@ -6,11 +6,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 
 from dockstack.events import Emit
-from dockstack.nerve.events import Down, Up
+from dockstack.nerve.events import Checked, Down, Reaped, StillThrottled, Throttled, Up
+from dockstack.nerve.limit import Bucket, filled, take
 from dockstack.nerve.report import Reported, keep, place
-from dockstack.nerve.service import Round, Service, watch
+from dockstack.nerve.service import Round, Service, Start, watch
+from dockstack.nerve.timed import Timed
 from dockstack.registry import Announcer, Locator, Registration
 from dockstack.runtime.latest import Latest
+from dockstack.settings.nerve import RateLimiting
 
 Registries = Callable[[Locator], Awaitable[Announcer]]
 """The one session with a registry, shared by all services that are announced in it."""
@@ -25,6 +28,11 @@ class Post:
     the new registry has the service, or knows that it is down.
     """
 
+    __slots__ = (
+        "_bucket", "_checked", "_elsewhere", "_emit", "_form", "_group", "_keeper", "_limits", "_newest_form",
+        "_registries", "_reports", "_round", "_successor", "_throttled", "_watchers", "_wished", "_wishes", "service",
+    )  # fmt: skip
+
     def __init__(
         self, group: asyncio.TaskGroup, registries: Registries, emit: Emit, service: Service, elsewhere: Post | None
     ) -> None:
@@ -38,18 +46,21 @@ class Post:
         self._form = self._newest_form = 0  # which form of the service has the say, and which was started last
         self._watchers: dict[int, asyncio.Task[None]] = {}
         self._wishes: Latest[Registration | None] = Latest()
+        self._wished = self._throttled = False
+        self._limits: RateLimiting | None = None
+        self._bucket: Bucket | None = None
         self._reports: Latest[Reported] = Latest()
         self._keeper: asyncio.Task[None] | None = None
         self._successor: asyncio.Task[None] | None = None
 
-    def start(self, first: float, after: asyncio.Task[None] | None) -> None:
-        """Watches after `first` seconds; registers once the task `after`, which withdraws the same service, is done."""
+    def start(self, first: Start, after: asyncio.Task[None] | None) -> None:
+        """Watches from `first` on; registers once the task `after`, which withdraws the same service, is done."""
         self._keeper = self._group.create_task(self._keep(after), name=f"keep {self.service.name}")
         if self._elsewhere is not None:
             self._successor = self._group.create_task(self._succeed(), name=f"move {self.service.name}")
         self._watch(self.service, first)
 
-    def replace(self, service: Service, first: float) -> None:
+    def replace(self, service: Service, first: Start) -> None:
         """Watches this form of the service as well; it has the say from its first verdict on."""
         self.service = service
         self._watch(service, first)
@@ -93,10 +104,11 @@ class Post:
         registered = f"registered as {place(reported.lease)}" if reported.lease else "not registered"
         failure = self._round.failure
         reasons = [f"{failure.check}: {failure.reason}"] if failure and not self._round.up else []
+        reasons += ["its report is held back by rate_limiting"] if self._throttled else []
         reasons += [reported.error] if reported.error else []
         return ", ".join((state, registered, *reasons))
 
-    def _watch(self, service: Service, first: float) -> None:
+    def _watch(self, service: Service, first: Start) -> None:
         for form in [form for form in self._watchers if form != self._form]:
             self._watchers.pop(form).cancel()
         self._newest_form += 1
@@ -110,10 +122,14 @@ class Post:
         if form not in self._watchers:
             return False
         self._checked = asyncio.get_running_loop().time()
+        reported = self._reports.peek()
+        results = tuple((outcome.check, outcome.healthy) for outcome in now.outcomes)
+        self._emit(Checked(service.name, results, reported is None or reported.error is None))
         if now.up is None:
             return True
         for old in [old for old in self._watchers if old < form]:
             self._watchers.pop(old).cancel()
+            self._emit(Reaped(service.name, "update"))
         self._form = form
         before, self._round = self._round, now
         if before is None or before.up != now.up:
@@ -122,14 +138,36 @@ class Post:
                 Down(service.name, failure.check, failure.reason) if failure and not now.up else Up(service.name)
             )
         wish = service.registration if now.up else None
-        if before is None or wish != self._wishes.peek():
+        if not self._wished or wish != self._wishes.peek():
+            if self._held_back(service, wish):
+                return True
+            self._wished = True
             self._wishes.put(wish)
+        self._throttled = False
         return True
+
+    def _held_back(self, service: Service, wish: Registration | None) -> bool:
+        """Whether the report must wait for a token; that nothing is registered at the start needs none."""
+        limits = service.settings.rate_limiting
+        if wish is None and not self._wished:
+            return False
+        now = asyncio.get_running_loop().time()
+        if limits != self._limits:
+            self._limits, self._bucket = limits, filled(limits, now)
+        if self._bucket is None:
+            return False
+        self._bucket, granted = take(self._bucket, now)
+        if granted:
+            return False
+        self._emit((StillThrottled if self._throttled else Throttled)(service.name, limits.shadow_mode))
+        self._throttled = not limits.shadow_mode
+        return self._throttled
 
     async def _keep(self, after: asyncio.Task[None] | None) -> None:
         if after is not None:
             await asyncio.wait({after})
-        announcer = await self._registries(self.service.locator)
+        locator = self.service.locator
+        announcer = Timed(await self._registries(locator), locator, self._emit)
         await keep(self.service.name, self._wishes, announcer, reports=self._reports, emit=self._emit)
 
     async def _succeed(self) -> None:

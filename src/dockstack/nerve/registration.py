@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dockstack.model import Instance
+from dockstack.model import Address, Instance
 from dockstack.registry import Locator, NodeKind, Registration, Tls
 from dockstack.registry.codec import compact, encode
 from dockstack.registry.url import fold, parse_hosts
@@ -16,8 +16,8 @@ ZOOKEEPER_PORT = 2181
 
 def registration_of(name: str, instance_id: str, service: NerveService) -> Registration:
     """What the service `name` announces when it is up; raises ValueError, with the key at fault, where it cannot be."""
-    path = service.file_path if service.reporter_type == "file" else service.zk_path
-    key = "file_path" if service.reporter_type == "file" else "zk_path"
+    key = {"file": "file_path", "etcd": "etcd_path"}.get(service.reporter_type, "zk_path")
+    path: str | None = getattr(service, key)
     if not path:
         raise ValueError(f"{key} is missing: name the path under which the service is registered")
     if service.weight is None and "weight" in service.model_fields_set:
@@ -52,26 +52,41 @@ def locator_of(service: NerveService) -> Locator:
         if not service.file_directory:
             raise ValueError("file_directory is missing: name the directory that is the registry")
         return Locator("file", root=fold(service.file_directory))
-    if service.reporter_type != "zookeeper":
-        raise ValueError(f"reporter_type {service.reporter_type} is not there yet: use zookeeper or file")
-    if not service.zk_hosts:
-        raise ValueError("zk_hosts is missing: name at least one HOST:PORT")
-    try:
-        hosts, chroot = parse_hosts(service.zk_hosts, ZOOKEEPER_PORT)
-    except ValueError as error:
-        raise ValueError(f"zk_hosts: {error}") from None
-    user, colon, password = (service.zk_auth or "").partition(":")
-    if service.zk_auth and not (user and colon):
-        raise ValueError("zk_auth is not USER:PASSWORD")
+    if service.reporter_type == "etcd":
+        hosts, beside = _hosts("etcd_host", service.etcd_host, int(service.etcd_port))
+        if beside:
+            raise ValueError(f"etcd_host: {beside} is no host: write the path into etcd_path")
+        user, password = _login("etcd_auth", service.etcd_auth)
+        tls, timeout, scheme = service.etcd_tls, service.etcd_session_timeout, "etcd"
+    else:
+        hosts, beside = _hosts("zk_hosts", service.zk_hosts, ZOOKEEPER_PORT)
+        user, password = _login("zk_auth", service.zk_auth)
+        tls, timeout, scheme = service.zk_tls, service.zk_session_timeout, "zookeeper"
     return Locator(
-        "zookeeper",
+        scheme,
         hosts=tuple(sorted(hosts)),  # the same hosts in another order are the same session
-        root=chroot,
-        username=user or None,
-        password=password if user else None,
-        tls=_tls(service.zk_tls),
-        session_timeout=service.zk_session_timeout,
+        root=beside,
+        username=user,
+        password=password,
+        tls=_tls(tls),
+        session_timeout=timeout,
     )
+
+
+def _hosts(key: str, hosts: tuple[str, ...], port: int) -> tuple[tuple[Address, ...], str]:
+    if not hosts:
+        raise ValueError(f"{key} is missing: name at least one HOST:PORT")
+    try:
+        return parse_hosts(hosts, port)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None
+
+
+def _login(key: str, text: str | None) -> tuple[str | None, str | None]:
+    user, colon, password = (text or "").partition(":")
+    if text and not (user and colon):
+        raise ValueError(f"{key} is not USER:PASSWORD")
+    return (user, password) if user else (None, None)
 
 
 def _labels(labels: dict[str, Any] | None) -> str | None:

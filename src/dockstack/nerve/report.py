@@ -6,11 +6,12 @@ import asyncio
 import random
 from collections.abc import Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from dockstack.errors import RegistryUnavailable
-from dockstack.events import Emit, Event, Retrying
-from dockstack.nerve.events import Abandoned, Lost, Registered, Withdrawn
+from dockstack.events import Emit, said_once
+from dockstack.nerve.events import Abandoned, Lost, Registered, Reporting, Withdrawn
 from dockstack.registry import Announcer, Lease, Registration
 from dockstack.runtime.latest import Latest
 from dockstack.runtime.loops import until_done
@@ -51,7 +52,7 @@ async def keep(
     is never cut off, because half a call may leave a node that nobody owns: a cancellation waits for it, and for the
     withdrawal, for `withdrawal` seconds in all.
     """
-    keeper = _Keeper(name, wishes, announcer, reports, _once(emit))
+    keeper = _Keeper(name, wishes, announcer, reports, said_once(emit))
     try:
         await keeper.follow()
     finally:
@@ -133,8 +134,10 @@ class _Keeper:
                 await self._put(wish)
         except RegistryUnavailable as error:
             self._reports.put(Reported(self._lease, str(error) or type(error).__name__))
+            self._emit(Reporting(self._name, done=False))
             raise
         self._reports.put(Reported(self._lease))
+        self._emit(Reporting(self._name, done=True))
         return version
 
     async def _put(self, registration: Registration) -> None:
@@ -155,20 +158,24 @@ class _Keeper:
 
     async def _changed(self, version: int, refresh: float | None) -> bool:
         """Whether a newer wish ended the wait; else the registration was lost, or it is time to write it again."""
-        wish = asyncio.ensure_future(self._wishes.after(version))
-        waiting: set[asyncio.Future[Any]] = {wish}
+        woken = self._wishes.newer(version)
+        wake = partial(_wake, woken)
+        alarm = None if refresh is None else asyncio.get_running_loop().call_at(refresh, wake)
+        lost: asyncio.Task[None] | None = None
         if self._lease is not None:
-            waiting.add(asyncio.ensure_future(self._announcer.lost(self._lease)))
+            lost = asyncio.ensure_future(self._announcer.lost(self._lease))
+            lost.add_done_callback(wake)
         try:
-            left = None if refresh is None else max(0.0, refresh - asyncio.get_running_loop().time())
-            done, _ = await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-            for ended in done:
-                ended.result()
-            return wish in done
+            await woken
         finally:
-            for task in waiting:
-                task.cancel()
-            await asyncio.wait(waiting)
+            if alarm is not None:
+                alarm.cancel()
+            if lost is not None:
+                lost.cancel()
+                await asyncio.wait((lost,))
+        if lost is not None and not lost.cancelled():
+            lost.result()
+        return self._wishes.version > version
 
     def _next_refresh(self, before: float | None) -> float | None:
         wish = self._written
@@ -182,18 +189,11 @@ class _Keeper:
     async def _uncut(self, call: Coroutine[Any, Any, int]) -> int:
         """The result of a call that goes on when this task is cancelled; `withdraw` waits for it then."""
         self._call = asyncio.ensure_future(call)
-        return await asyncio.shield(self._call)
+        result = await asyncio.shield(self._call)
+        self._call = None
+        return result
 
 
-def _once(emit: Emit) -> Emit:
-    """Says a failure once, not at each of the tries that fail alike; 1,000 services may fail at the same time."""
-    said: str | None = None
-
-    def say(event: Event) -> None:
-        nonlocal said
-        error = event.error if isinstance(event, Retrying) else None
-        if error is None or error != said:
-            emit(event)
-        said = error
-
-    return say
+def _wake(sleeper: asyncio.Future[None], *_: object) -> None:
+    if not sleeper.done():
+        sleeper.set_result(None)

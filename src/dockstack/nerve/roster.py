@@ -11,8 +11,9 @@ from collections.abc import Iterable
 
 from dockstack.admin.report import Report
 from dockstack.events import Emit, Warn
+from dockstack.nerve.events import Launched, Reaped, Stopped
 from dockstack.nerve.post import Post, Registries
-from dockstack.nerve.service import LONGEST_FIRST_WAIT, Service
+from dockstack.nerve.service import Service, Start
 
 
 class Roster:
@@ -32,21 +33,26 @@ class Roster:
         for name in [name for name in self._posts if name not in wanted]:
             if (task := self._posts.pop(name).end()) is not None:
                 self._leaving[name] = task
+            self._emit(Reaped(name, "old"))
         fresh = [service for service in wanted.values() if not self._has(service)]
         for place, service in enumerate(fresh):
             for text in service.warnings:
                 self._emit(Warn(text))
-            self._take(service, min(service.settings.check_interval, LONGEST_FIRST_WAIT) * place / len(fresh))
+            self._emit(Launched(service.name, "update" if service.name in self._posts else "new"))
+            self._take(service, Start.of(place, len(fresh), service.settings.check_interval))
 
     def end(self) -> None:
         """Stops checking and withdraws all; the group is done when that is."""
-        for post in self._posts.values():
+        for name, post in self._posts.items():
             post.end()
+            self._emit(Stopped(name))
 
     def ready(self) -> Report:
         """Whether each service has a first verdict that was reported, and what is missing."""
         missing = tuple(f"{name}: {post.missing}" for name, post in self._posts.items() if post.missing)
-        return Report(not missing, missing or (f"all {len(self._posts)} services are checked and reported",))
+        count = len(self._posts)
+        all_done = f"all {count} services are" if count != 1 else "the service is"
+        return Report(not missing, missing or (f"{all_done} checked and reported",))
 
     def health(self) -> Report:
         """Whether the checks make progress, and the state of each service."""
@@ -59,7 +65,7 @@ class Roster:
         post = self._posts.get(service.name)
         return post is not None and post.service == service
 
-    def _take(self, service: Service, first: float) -> None:
+    def _take(self, service: Service, first: Start) -> None:
         post = self._posts.get(service.name)
         for there in post.chain() if post else ():
             if post and there.service.locator == service.locator:

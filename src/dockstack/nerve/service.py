@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dockstack import plugins
 from dockstack.errors import ConfigurationError, Problem
@@ -17,10 +17,27 @@ from dockstack.nerve.probe import Outcome, Probe
 from dockstack.nerve.registration import locator_of, registration_of
 from dockstack.registry import Locator, Registration
 from dockstack.runtime.loops import beats
+from dockstack.settings.copies import spread
 from dockstack.settings.nerve import Check, HttpCheck, NerveService, NerveSettings
 
-LONGEST_FIRST_WAIT = 2.0
-"""Seconds over which the first checks of all services are spread at most: a service must not be unknown for minutes."""
+FIRST_WAIT = 0.0006
+"""Seconds between the first checks of two services: a service must not be unknown for longer than needed, and too many
+checks and registrations at once would be late, and look like failures."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """When a service is checked for the first time, and where the grid of its checks begins; in seconds from now."""
+
+    first: float = 0.0
+    phase: float = 0.0
+
+    @staticmethod
+    def of(place: int, count: int, interval: float) -> Start:
+        """For the service with this place among so many that start together: their checks are spread over the whole
+        interval, but the first ones are not waited for so long, only as the machine can do them."""
+        share = place / count
+        return Start(min(interval, FIRST_WAIT * count) * share, interval * share)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +68,7 @@ class Round:
 def plan(settings: NerveSettings) -> tuple[Service, ...]:
     """The services of a nerve file, ready to run; raises ConfigurationError with the problems of all of them."""
     services, problems = [], []
+    locators: dict[Locator, Locator] = {}  # one object for equal ones: there are as many as services
     for name, service in settings.services.items():
         found: list[Problem] = []
         locator, registration = None, None
@@ -60,6 +78,7 @@ def plan(settings: NerveSettings) -> tuple[Service, ...]:
             found.append(Problem(f"services.{name}", str(error)))
         try:
             locator = locator_of(service)
+            locator = locators.setdefault(locator, locator)
         except ValueError as error:
             found.append(Problem(f"services.{name}", str(error)))
         probes = []
@@ -69,11 +88,18 @@ def plan(settings: NerveSettings) -> tuple[Service, ...]:
             except ConfigurationError as error:
                 found.extend(error.problems)
         if locator and registration and not found:
-            services.append(Service(name, service, locator, registration, tuple(probes), _warnings(name, service)))
+            one = Service(name, service, locator, registration, tuple(probes), _warnings(name, service))
+            copies = [_copy(one, each, own) for each, own in spread({name: service}).items()]
+            services += [copies[0], *(replace(copy, warnings=()) for copy in copies[1:])]
         problems.extend(found)
     if problems:
         raise ConfigurationError(*problems)
     return tuple(services)
+
+
+def _copy(service: Service, name: str, settings: NerveService) -> Service:
+    registration = replace(service.registration, key=name)
+    return replace(service, name=name, settings=settings, registration=registration)
 
 
 def _probe(name: str, service: NerveService, check: Check, where: str) -> Probe:
@@ -109,19 +135,20 @@ def _warnings(name: str, service: NerveService) -> tuple[str, ...]:
     )
 
 
-async def watch(service: Service, first: float, tell: Callable[[Round], bool], emit: Emit) -> None:
-    """Checks the service each `check_interval` seconds, after `first` seconds for the first time; tells each round.
+async def watch(service: Service, start: Start, tell: Callable[[Round], bool], emit: Emit) -> None:
+    """Checks the service each `check_interval` seconds, as `start` says for the first time; tells each round.
 
     Ends when `tell` answers that nobody listens any more: a check of somebody else's may swallow its cancellation.
-    Ends at once, after telling that the service is up, when there is nothing to check.
+    Ends at once, after telling that the service is up, when there is nothing to check and nothing to try again.
     """
-    if service.settings.check_mocked or not service.probes:
+    probes = () if service.settings.check_mocked else service.probes
+    if not probes and service.settings.rate_limiting.average_rate is None:
         tell(Round(True))
         return
-    histories = tuple(History() for _ in service.probes)
+    histories = tuple(History() for _ in probes)
     broken: set[str] = set()
-    async for _ in beats(service.settings.check_interval, first):
-        histories, outcomes = await probe.run(service.probes, histories)
+    async for _ in beats(service.settings.check_interval, start.first, start.phase):
+        histories, outcomes = await probe.run(probes, histories)
         for outcome in outcomes:
             if outcome.bug and outcome.check not in broken:
                 broken.add(outcome.check)

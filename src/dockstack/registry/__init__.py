@@ -9,7 +9,7 @@ import enum
 import importlib
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, cast, runtime_checkable
 
 from dockstack.events import Emit
@@ -62,11 +62,16 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One successful read of a path: its instances by node name, its own data, and the nodes that were skipped."""
+    """One successful read of a path: its instances by node name, its own data, and the nodes that were skipped.
+
+    `spent`: for each request of the read its kind (`create_path`, `children`, `get`) and the seconds until its answer,
+    where the registry tells them.
+    """
 
     instances: tuple[Instance, ...]
     data: bytes = b""
     problems: tuple[str, ...] = ()
+    spent: tuple[tuple[str, float], ...] = field(default=(), compare=False)
 
 
 class Decoder(Protocol):

@@ -10,6 +10,7 @@ from typing import Self
 
 from dockstack.events import Emit
 from dockstack.registry import Locator, Registry, open_registry
+from dockstack.registry.events import SessionUsed
 from dockstack.runtime.scope import servants
 
 Open = Callable[[Locator, Emit], AbstractAsyncContextManager[Registry]]
@@ -34,9 +35,13 @@ class Pool:
         self._sessions: dict[Locator, asyncio.Task[None]] = {}
         self._registries: dict[Locator, asyncio.Future[Registry]] = {}
 
-    async def get(self, locator: Locator) -> Registry:
-        """The session for this locator: equal locators give the same one. Raises what its opening raises."""
+    async def get(self, locator: Locator, user: str = "") -> Registry:
+        """The session for this locator: equal locators give the same one. Raises what its opening raises.
+
+        `user` is the service that asks, for the metrics.
+        """
         ready = self._registries.get(locator)
+        self._emit(SessionUsed(locator, ready is None, user))
         if ready is None:
             ready = self._registries[locator] = asyncio.get_running_loop().create_future()
             self._sessions[locator] = self._tasks.create_task(self._keep(locator, ready))

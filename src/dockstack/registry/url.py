@@ -143,7 +143,7 @@ def _scheme(name: str, text: str) -> _Scheme:
     try:
         return _SCHEMES[name]
     except KeyError:
-        known = list(_SCHEMES)
+        known = [one for one in _SCHEMES if one != "memory"]  # that one is for tests
         raise ValueError(
             f"{_redacted(text)!r}: unknown registry scheme {name!r}{_suggestion(name.lower(), known)}"
         ) from None

@@ -5,12 +5,33 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
-def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Makes the file hold `data` in one step: a temporary file beside it, fsync, rename, fsync of the directory.
+class Trouble:
+    """Why a file is not as it is wanted: a sentence, or "" while it can be written."""
 
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.said = ""
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """A write is tried in the block: its OSError is remembered and goes on, its success clears the trouble."""
+        try:
+            yield
+        except OSError as error:
+            self.said = f"{self._path} cannot be written: {error.strerror or error}"
+            raise
+        self.said = ""
+
+
+def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Makes the file hold `data` in one step: a temporary file beside it, fsync, rename.
+
+    After a power failure it may be the one that was there before, but never a part of one.
     A file that is a bind mount of its own cannot be renamed over (EBUSY, or EXDEV): it is then written in place.
     Raises OSError.
     """
@@ -34,8 +55,3 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
                 os.fsync(target.fileno())
     finally:
         temporary.unlink(missing_ok=True)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

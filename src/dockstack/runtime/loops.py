@@ -7,10 +7,29 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
-from dockstack.events import Emit, Retrying
+from dockstack.events import Emit, Recovered, Retrying
 from dockstack.runtime.pace import next_beat, pauses
 
 T = TypeVar("T")
+
+
+class _Failing:
+    """Tells each failure of one thing, and its end."""
+
+    def __init__(self, what: str, emit: Emit) -> None:
+        self._what = what
+        self._emit = emit
+        self._since: float | None = None
+
+    def goes_on(self, error: Exception, pause: float) -> None:
+        if self._since is None:
+            self._since = asyncio.get_running_loop().time()
+        self._emit(Retrying(self._what, str(error) or type(error).__name__, pause))
+
+    def is_over(self) -> None:
+        if self._since is not None:
+            self._emit(Recovered(self._what, asyncio.get_running_loop().time() - self._since))
+            self._since = None
 
 
 async def until_done(
@@ -24,11 +43,15 @@ async def until_done(
 
     The action sets its own deadlines. `what` completes the sentence "... failed: reason; trying again".
     """
+    failing = _Failing(what, emit)
     for pause in pauses(cap, random.random):
         try:
-            return await action()
+            done = await action()
         except expected as error:
-            emit(Retrying(what, str(error) or type(error).__name__, pause))
+            failing.goes_on(error, pause)
+        else:
+            failing.is_over()
+            return done
         await asyncio.sleep(pause)
     raise AssertionError("pauses() never ends")
 
@@ -39,26 +62,42 @@ async def follow(
     expected: tuple[type[Exception], ...],
     emit: Emit,
     cap: float = 1.0,
+    *,
+    gently: bool = False,
 ) -> AsyncIterator[T]:
-    """The values of a stream that is opened again after each expected failure; the pauses start over after a value."""
-    waits = pauses(cap, random.random)
+    """The values of a stream that is opened again after each expected failure; the pauses start over after a value.
+
+    `gently`: not at once, and with pauses from about a second on, for a service that counts requests.
+    """
+    first = 1.0 if gently else 0.05
+    waits = pauses(cap, random.random, first, not gently)
+    failing = _Failing(what, emit)
     while True:
         try:
             async for value in open_stream():
-                waits = pauses(cap, random.random)
+                failing.is_over()
+                waits = pauses(cap, random.random, first, not gently)
                 yield value
             return
         except expected as error:
             pause = next(waits)
-            emit(Retrying(what, str(error) or type(error).__name__, pause))
+            failing.goes_on(error, pause)
         await asyncio.sleep(pause)
 
 
-async def beats(interval: float, first: float = 0.0) -> AsyncIterator[None]:
-    """Wakes after `first` seconds and then each `interval` seconds on a fixed grid; a slow consumer skips beats."""
+async def beats(interval: float, first: float = 0.0, phase: float | None = None) -> AsyncIterator[None]:
+    """Wakes after `first` seconds, and then each `interval` seconds on a fixed grid; a slow consumer skips beats.
+
+    The grid begins after `phase` seconds (None: with the first beat); the second beat is at least half an interval
+    behind the first.
+    """
     loop = asyncio.get_running_loop()
-    start = loop.time() + first
+    start = loop.time()
+    grid = start + (first if phase is None else phase)
     await asyncio.sleep(first)
+    yield
+    now = max(loop.time(), start + first + interval / 2)
     while True:
+        await asyncio.sleep(next_beat(grid, interval, now) - loop.time())
         yield
-        await asyncio.sleep(next_beat(start, interval, loop.time()) - loop.time())
+        now = loop.time()

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
+_EARLY = 1e-6  # seconds
 
-def pauses(cap: float, uniform: Callable[[], float], first: float = 0.05) -> Iterator[float]:
-    """Seconds to wait before each retry, for ever: nothing, then about `first`, doubling up to `cap`.
+
+def pauses(cap: float, uniform: Callable[[], float], first: float = 0.05, eager: bool = True) -> Iterator[float]:
+    """Seconds to wait before each retry, for ever: nothing (if `eager`), then about `first`, doubling up to `cap`.
 
     Each is jittered to 50-100 % of its size by `uniform`, which returns numbers from 0 to 1, so that a fleet that lost
     its registry together does not come back in step.
     """
-    yield 0.0
+    if eager:
+        yield 0.0
     size = min(first, cap)
     while True:
         yield size * (0.5 + 0.5 * uniform())
@@ -21,4 +24,6 @@ def pauses(cap: float, uniform: Callable[[], float], first: float = 0.05) -> Ite
 
 def next_beat(start: float, interval: float, now: float) -> float:
     """The first moment after `now` on the grid `start + n * interval`: a slow round skips beats, it never drifts."""
-    return start + (math.floor((now - start) / interval) + 1) * interval
+    # A timer may fire, and numbers may be rounded, a little before the beat that it is for: 0.3 / 0.1 is less than 3.
+    number = math.floor((now + _EARLY - start) / interval) + 1
+    return start + number * interval

@@ -1,10 +1,13 @@
-"""Tasks that serve a block of code, and end with it."""
+"""Tasks that serve a block of code, and end with it; and a block that tells of its beginning and its end."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from time import monotonic
+
+from dockstack.events import Emit, Ended, Started
 
 
 class _BlockEnded(Exception):
@@ -29,3 +32,16 @@ async def servants() -> AsyncIterator[asyncio.TaskGroup]:
         pass
     if failure is not None:
         raise failure
+
+
+@contextmanager
+def living(emit: Emit) -> Iterator[None]:
+    """Tells the start of the daemon's life and its end."""
+    began = monotonic()
+    emit(Started())
+    try:
+        yield
+    except Exception as error:
+        emit(Ended(monotonic() - began, error))
+        raise
+    emit(Ended(monotonic() - began))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -10,18 +10,46 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    SecretStr,
     Tag,
     ValidationInfo,
     WithJsonSchema,
+    model_validator,
 )
 
 from dockstack.registry.url import is_host
 from dockstack.settings import marathon
-from dockstack.settings.common import BUILT_IN, OFFERED, Hosts, Model, Number, Port, Seconds, Text, TlsSettings, Whole
+from dockstack.settings.common import (
+    BUILT_IN,
+    OFFERED,
+    AloneToo,
+    Hosts,
+    Model,
+    Number,
+    Port,
+    Seconds,
+    Text,
+    TlsSettings,
+    Whole,
+)
+
+T = TypeVar("T")
 
 
 def _one_is_a_list(value: Any) -> Any:
     return [value] if isinstance(value, dict) else value
+
+
+def _host(host: str) -> str:
+    if not is_host(host.strip("[]")):
+        raise ValueError(f"{host!r} is neither a host name nor an IP address")
+    return host
+
+
+def _some(servers: tuple[T, ...]) -> tuple[T, ...]:
+    if not servers:
+        raise ValueError("must not be empty")
+    return servers
 
 
 class LabelFilter(Model):
@@ -35,7 +63,7 @@ class LabelFilter(Model):
 class Discovery(Model):
     """What every discovery method has."""
 
-    label_filters: Annotated[tuple[LabelFilter, ...], BeforeValidator(_one_is_a_list)] = ()
+    label_filters: Annotated[tuple[LabelFilter, ...], BeforeValidator(_one_is_a_list), AloneToo()] = ()
     label_filter: LabelFilter | None = None
     generator_config_path: str | None = None
 
@@ -98,6 +126,18 @@ class ZookeeperPollDiscovery(ZookeeperPollSource):
     method: Literal["zookeeper_poll"]
 
 
+class EtcdDiscovery(Discovery):
+    """Keys below an etcd path; a host without a port has `port`."""
+
+    method: Literal["etcd"]
+    hosts: Annotated[Hosts, Field(min_length=1)]
+    port: Port = 2379
+    path: str
+    decode: DecodeSettings = DecodeSettings()
+    auth: str | None = None
+    tls: TlsSettings | None = None
+
+
 class FileDiscovery(Discovery):
     """Files below a directory of this host."""
 
@@ -105,12 +145,6 @@ class FileDiscovery(Discovery):
     directory: str
     path: str
     decode: DecodeSettings = DecodeSettings()
-
-
-def _host(host: str) -> str:
-    if not is_host(host):
-        raise ValueError(f"{host!r} is neither a host name nor an IP address")
-    return host
 
 
 class DnsServer(Model):
@@ -132,12 +166,6 @@ class DnsSource(Discovery):
 
     nameserver: Hosts = ()
     check_interval: Seconds = 30
-
-
-def _some(servers: tuple[DnsServer, ...]) -> tuple[DnsServer, ...]:
-    if not servers:
-        raise ValueError("must not be empty")
-    return servers
 
 
 class DnsDiscovery(DnsSource):
@@ -171,11 +199,50 @@ class MarathonDiscovery(Discovery):
     tls: TlsSettings | None = None
 
 
+class Ec2tagDiscovery(Discovery):
+    """The running instances of Amazon's EC2 that have a tag; access that is left out is as AWS' tools find it."""
+
+    method: Literal["ec2tag", "awstag"]
+    tag_name: Annotated[Text, Field(min_length=1)]
+    tag_value: Text
+    aws_region: str | None = None
+    aws_access_key_id: Text | None = None
+    aws_secret_access_key: SecretStr | None = None
+    check_interval: Seconds = 15
+
+
+class DockerServer(Model):
+    """A Docker engine, by its address; without a host the one of DOCKER_HOST, or of this host's usual socket."""
+
+    name: Text | None = None
+    host: Annotated[str, AfterValidator(_host)] | None = None
+    port: Port = 4243
+
+    @model_validator(mode="after")
+    def _port_of_a_host(self) -> DockerServer:
+        if self.host is None and "port" in self.model_fields_set:
+            raise ValueError("has a port and no host; without a host it is the engine of DOCKER_HOST")
+        return self
+
+
+class DockerDiscovery(Discovery):
+    """The published ports of the running containers of an image."""
+
+    method: Literal["docker"]
+    servers: Annotated[tuple[DockerServer, ...], AfterValidator(_some)]
+    image_name: Annotated[str, Field(min_length=1)]
+    container_port: Port
+    check_interval: Seconds = 15
+
+
 OwnDiscovery = (
     BaseDiscovery
     | ZookeeperDiscovery
     | ZookeeperPollDiscovery
+    | EtcdDiscovery
     | FileDiscovery
+    | Ec2tagDiscovery
+    | DockerDiscovery
     | DnsDiscovery
     | ZookeeperDnsDiscovery
     | ZookeeperDnsPollDiscovery

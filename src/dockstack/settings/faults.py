@@ -90,7 +90,7 @@ _MEANT = {
     "greater_than": "must be above {gt:g}",
     "greater_than_equal": "must be at least {ge:g}",
 }
-_SECRET = frozenset({"password", "auth", "zk_auth", "headers"})
+_SECRET = frozenset({"password", "auth", "zk_auth", "headers", "aws_secret_access_key"})
 
 
 def _sentence(fault: Mapping[str, Any], steps: Steps, model: type[BaseModel], data: Any) -> str:
@@ -143,26 +143,12 @@ def _list(text: object) -> tuple[str, ...]:
     return tuple(word for word in str(text).replace("'", "").split(", ") if word != "plugin")
 
 
-_LATER_KINDS = {
-    "type": frozenset({"rabbitmq", "redis", "noop"}),
-    "method": frozenset(
-        {
-            "docker",
-            "ec2tag",
-            "awstag",
-            "etcd",
-            "s3_toggle",
-        }
-    ),
-}
 _NOT_YET = "is not there in this version of DockStack"
 _LENIENT = "remove it, or allow it with --unknown-keys warn"
 
 
 def _unknown_kind(key: str, tag: str, known: tuple[str, ...]) -> str:
     named = ", ".join(known)
-    if tag in _LATER_KINDS.get(key, ()):
-        return f"{key} {tag} {_NOT_YET}; there are: {named}"
     return f"unknown {key} {_shown(tag)}{_near(tag, known) or f'; known: {named}'}"
 
 

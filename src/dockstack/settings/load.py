@@ -1,38 +1,30 @@
-"""From plain data to settings, or to everything that is wrong with them; and the files of `service_conf_dir`."""
+"""The synapse file: from plain data to settings, or to everything that is wrong, also between its parts."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Generic, TypeVar
+from collections.abc import Iterator, Mapping
 
-from pydantic import BaseModel, ValidationError
-
-from dockstack.documents import Document, Steps, read, spelled
+from dockstack.documents import Document, Steps
 from dockstack.errors import ConfigurationError, Problem
 from dockstack.model import Address
 from dockstack.registry.url import parse_hosts
-from dockstack.settings import faults
-from dockstack.settings.common import OFFERED, Model
-from dockstack.settings.discovery import DnsDiscovery, DnsSource, FileDiscovery, OneDiscovery, ZookeeperSource
-from dockstack.settings.nerve import NerveSettings
-from dockstack.settings.synapse import (
-    PRIMARY,
-    STATS_SECTION,
-    DiscoveryMulti,
-    HaproxySettings,
-    MultiDiscovery,
-    SequentialResolver,
-    ServiceHaproxy,
-    SynapseService,
-    SynapseSettings,
+from dockstack.settings.common import STATS_SECTION
+from dockstack.settings.copies import spread
+from dockstack.settings.discovery import (
+    DnsDiscovery,
+    DnsSource,
+    Ec2tagDiscovery,
+    FileDiscovery,
+    OneDiscovery,
+    ZookeeperSource,
 )
+from dockstack.settings.loading import Loaded, Offered, clashing, idle, nerve, validated, with_service_files
+from dockstack.settings.multi import PRIMARY, DiscoveryMulti, MultiDiscovery, S3ToggleResolver, SequentialResolver
+from dockstack.settings.synapse import HaproxySettings, ServiceHaproxy, SynapseService, SynapseSettings
 from dockstack.settings.template import fault as template_fault
 
-T = TypeVar("T", bound=BaseModel)
-Offered = Callable[[str, str], bool]
+__all__ = ["Loaded", "bind_of", "nerve", "synapse", "with_service_files"]
 
 _ZOOKEEPER = 2181
 _DNS = 53
@@ -41,84 +33,20 @@ _EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})
 _ALIASES = {"localhost": "127.0.0.1", "*": "0.0.0.0", "": "0.0.0.0", "[::1]": "::1", "[::]": "::"}
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded(Generic[T]):
-    """Settings that can be run, and what in them an operator should look at."""
-
-    settings: T
-    warnings: tuple[Problem, ...] = ()
-
-
-def nerve(document: Document, unknown_keys_are_warnings: bool = False) -> Loaded[NerveSettings]:
-    """The nerve file; raises ConfigurationError with all problems."""
-    loaded = _load(NerveSettings, document, unknown_keys_are_warnings)
-    return Loaded(loaded.settings, (*loaded.warnings, *_idle(loaded.settings, (), document)))
-
-
 def synapse(
     document: Document, unknown_keys_are_warnings: bool = False, offered: Offered | None = None
 ) -> Loaded[SynapseSettings]:
-    """The synapse file; raises ConfigurationError with all problems, those between its parts included.
+    """The synapse file, each service as often as it is run; raises ConfigurationError with all problems, those between
+    its parts included.
 
     `offered` tells of a group (`watchers`, `outputs`) and a name whether somebody else's plug-in is installed.
     """
-    loaded = _load(SynapseSettings, document, unknown_keys_are_warnings, offered)
+    loaded = validated(SynapseSettings, document, unknown_keys_are_warnings, offered)
     found = tuple(_contradictions(loaded.settings, document))
     if found:
         raise ConfigurationError(*found)
-    return Loaded(loaded.settings, (*loaded.warnings, *_doubts(loaded.settings, document)))
-
-
-def with_service_files(document: Document, env: Mapping[str, str]) -> Document:
-    """The document with the services of its `service_conf_dir`, each in a file of its name, which win.
-
-    The directory is relative to the working directory. Raises ConfigurationError when it or a file cannot be read.
-    """
-    named = document.data.get("service_conf_dir")
-    if not isinstance(named, str):
-        return document
-    directory = Path(named)
-    if not directory.is_dir():
-        where = document.where(("service_conf_dir",))
-        raise ConfigurationError(Problem(where, f"{directory.absolute()} is no directory; make it or remove the key"))
-    problems: list[Problem] = []
-    files: dict[str, Path] = {}
-    for file in sorted(file for ending in ("*.json", "*.yaml") for file in directory.glob(ending)):
-        if file.name.startswith("."):
-            continue
-        if file.stem in files:
-            problems.append(Problem(str(file), f"{files[file.stem]} describes the same service; remove one of them"))
-        files[file.stem] = file
-        try:
-            document = document.with_part(("services", file.stem), read(file, env))
-        except ConfigurationError as error:
-            problems += error.problems
-    if problems:
-        raise ConfigurationError(*problems)
-    return document
-
-
-def _load(model: type[T], document: Document, lenient: bool, offered: Offered | None = None) -> Loaded[T]:
-    warnings = list(document.warnings)
-    data = document.data
-    context = {OFFERED: offered}
-    try:
-        settings = model.model_validate(data, context=context)
-    except ValidationError as error:
-        unknown = faults.unknown_keys(error, data)
-        if not (lenient and unknown):
-            raise ConfigurationError(*faults.problems(error, model, document)) from None
-        warnings += [Problem(document.where(steps), "unknown key, ignored") for steps in unknown]
-        data = faults.without(data, unknown)
-        try:
-            settings = model.model_validate(data, context=context)
-        except ValidationError as remaining:
-            raise ConfigurationError(*faults.problems(remaining, model, document.with_data(data))) from None
-    quoted = faults.quoted_numbers(settings, data)
-    if quoted:
-        named = ", ".join(spelled(steps) for steps in quoted[:3]) + (" …" if len(quoted) > 3 else "")
-        warnings.append(Problem(document.where(()), f"numbers in quotes are read as numbers: {named}"))
-    return Loaded(settings, tuple(warnings))
+    as_run = loaded.settings.model_copy(update={"services": spread(loaded.settings.services)})
+    return Loaded(as_run, (*loaded.warnings, *_doubts(loaded.settings, document)))
 
 
 def _contradictions(settings: SynapseSettings, document: Document) -> Iterator[Problem]:
@@ -127,6 +55,7 @@ def _contradictions(settings: SynapseSettings, document: Document) -> Iterator[P
         yield Problem(document.where(()), "there is no output: give a `haproxy` or a `file_output` section")
     if settings.haproxy is not None:
         yield from _incomplete(settings.haproxy, document)
+    yield from clashing(settings.services, document)
     for name, service in settings.services.items():
         yield from _service(name, service, document)
     if settings.haproxy is not None:
@@ -152,8 +81,7 @@ def _service(name: str, service: SynapseService, document: Document) -> Iterator
     yield from _no_maps(service.sections, own, document)
     for place, discovery in service.sources():
         yield from _discovery(discovery, (*own, *place), document)
-        if isinstance(discovery, DnsDiscovery) and not _overrides_the_port(service):
-            yield from _without_a_port(discovery, (*own, *place), document)
+    yield from _portless(service, own, document)
     yield from _order(service, own, document)
 
 
@@ -175,8 +103,17 @@ def _discovery(discovery: OneDiscovery, steps: Steps, document: Document) -> Ite
         yield Problem(document.where((*steps, "path")), f"{discovery.path!r} does not begin with a slash")
 
 
-def _overrides_the_port(service: SynapseService) -> bool:
-    return service.backend_port_override is not None or service.haproxy.server_port_override is not None
+def _portless(service: SynapseService, own: Steps, document: Document) -> Iterator[Problem]:
+    """What finds hosts without their ports, and nothing says which port it is."""
+    if service.backend_port_override is not None or service.haproxy.server_port_override is not None:
+        return
+    for place, discovery in service.sources():
+        if isinstance(discovery, DnsDiscovery):
+            yield from _without_a_port(discovery, (*own, *place), document)
+    methods = [one.method for _, one in service.sources() if isinstance(one, Ec2tagDiscovery)]
+    if methods:
+        what = f"is missing: {methods[0]} finds hosts, and not the port on which they serve"
+        yield Problem(document.where((*own, "backend_port_override")), what)
 
 
 def _without_a_port(discovery: DnsDiscovery, steps: Steps, document: Document) -> Iterator[Problem]:
@@ -193,10 +130,13 @@ def _order(service: SynapseService, own: Steps, document: Document) -> Iterator[
         yield Problem(document.where((*own, "discovery", "method")), what)
         return
     resolver = service.resolver
+    section = "discovery" if service.discovery_multi is None else "discovery_multi"
+    if isinstance(resolver, S3ToggleResolver) and PRIMARY not in service.watchers:
+        where = document.where((*own, section, "resolver"))
+        yield Problem(where, f"s3_toggle begins with the watcher {PRIMARY}, and there is none of this name")
     if not isinstance(resolver, SequentialResolver):
         return
     names, order = service.watchers, resolver.sequential_order
-    section = "discovery" if service.discovery_multi is None else "discovery_multi"
     faults = [f"there is no watcher {one!r}" for one in dict.fromkeys(order) if one not in names]
     faults += [f"the watcher {one!r} is missing" for one in names if one not in order]
     faults += [f"the watcher {one!r} stands in it twice" for one in dict.fromkeys(order) if order.count(one) > 1]
@@ -226,15 +166,10 @@ def _same(bind: str) -> str:
     return f"{_ALIASES.get(host.lower(), host)}:{port}" if colon and port.isdigit() else bind
 
 
-def _idle(settings: Model, steps: Steps, document: Document) -> Iterator[Problem]:
-    for key in sorted(type(settings).idle & settings.model_fields_set):
-        yield Problem(document.where((*steps, key)), "is read, and has no effect in this version of DockStack")
-
-
 def _doubts(settings: SynapseSettings, document: Document) -> Iterator[Problem]:
-    yield from _idle(settings, (), document)
+    yield from idle(settings, (), document)
     if settings.haproxy is not None:
-        yield from _idle(settings.haproxy, ("haproxy",), document)
+        yield from idle(settings.haproxy, ("haproxy",), document)
     for name, service in settings.services.items():
         yield from _without_effect(service, ("services", name), document)
         if service.haproxy.use_nerve_weights:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
 
 from dockstack.settings.common import (
+    Copies,
     Flag,
     Hosts,
     Line,
@@ -16,9 +17,20 @@ from dockstack.settings.common import (
     Seconds,
     StatsdSettings,
     Text,
+    Tls,
     TlsSettings,
     Whole,
+    Word,
 )
+
+
+def _command(value: Any) -> Any:
+    words = [value] if isinstance(value, str) else value
+    if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
+        raise ValueError("must be text for /bin/sh, or a list of words, numbers among them in quotes")
+    if not words or not words[0].strip():
+        raise ValueError("must not be empty")
+    return value
 
 
 class CheckSettings(Model):
@@ -77,6 +89,64 @@ class MysqlCheck(CheckSettings):
     query: str = "SELECT 1"
 
 
+class RabbitmqCheck(CheckSettings):
+    """Up when a message that is sent to the queue `nerve` can be taken from it."""
+
+    type: Literal["rabbitmq"]
+    username: Text = "guest"
+    password: Text = "guest"
+    vhost: Text = "/"
+    tls: Tls = None
+
+
+class RedisCheck(CheckSettings):
+    """Up when the server answers PING and EXISTS, and has the role that is wanted of it."""
+
+    type: Literal["redis"]
+    username: Text | None = None
+    password: Text | None = None
+    role: Literal["master", "slave", "replica"] | None = None
+    tls: Tls = None
+
+
+class PostgresqlCheck(CheckSettings):
+    """Up when the server takes up a session; with a username, when it also answers a query."""
+
+    type: Literal["postgresql"]
+    username: Text | None = None
+    password: Text = ""
+    database: Text | None = None
+    query: str = "SELECT 1"
+    tls: Tls = None
+
+
+class GrpcCheck(CheckSettings):
+    """Up when the server's health service says that `service` (empty: the server as a whole) is serving."""
+
+    type: Literal["grpc"]
+    service: Text = ""
+    tls: Tls = None
+    server_name: str | None = None
+
+
+class ExecCheck(CheckSettings):
+    """Up when the command (text for /bin/sh, or a list of words) ends with status 0."""
+
+    type: Literal["exec"]
+    command: Annotated[str | tuple[str, ...], BeforeValidator(_command)]
+
+    @property
+    def deadline(self) -> float:
+        """Seconds for the command, and for the system to end it when it has taken too long."""
+        return self.timeout + 1.0
+
+
+class NoopCheck(CheckSettings):
+    """Always up."""
+
+    type: Literal["noop"]
+
+
 class PluginCheck(CheckSettings):
     """A check of somebody else's: the entry point named `module`, which reads the keys that are not listed here."""
 
@@ -98,6 +168,12 @@ Check = Annotated[
     Annotated[TcpCheck, Tag("tcp")]
     | Annotated[HttpCheck, Tag("http")]
     | Annotated[MysqlCheck, Tag("mysql")]
+    | Annotated[RabbitmqCheck, Tag("rabbitmq")]
+    | Annotated[RedisCheck, Tag("redis")]
+    | Annotated[PostgresqlCheck, Tag("postgresql")]
+    | Annotated[GrpcCheck, Tag("grpc")]
+    | Annotated[ExecCheck, Tag("exec")]
+    | Annotated[NoopCheck, Tag("noop")]
     | Annotated[PluginCheck, Tag("plugin")],
     Discriminator(_check_type),
 ]
@@ -107,12 +183,17 @@ def _only_literal_true(value: Any) -> bool:
     return value is True
 
 
+class RateLimiting(Model):
+    """How often a service may be reported: `average_rate` times a second (null: as often as it changes), after a rest
+    `max_burst` times at once. In shadow mode what would be held back is told, and reported all the same."""
+
+    shadow_mode: Flag = True
+    average_rate: Number | None = Field(default=None, ge=0)
+    max_burst: Number | None = Field(default=None, ge=1)
+
+
 class NerveService(Model):
     """One service: its address, its checks, and its reporter."""
-
-    later: ClassVar[frozenset[str]] = frozenset(
-        {"rate_limiting", "load_test_concurrency", "etcd_host", "etcd_port", "etcd_path"}
-    )
 
     host: str
     port: Port
@@ -123,10 +204,12 @@ class NerveService(Model):
     weight: Whole | None = Field(default=None, ge=0)
     haproxy_server_options: Line | None = None
     labels: dict[str, Any] | None = None
+    rate_limiting: RateLimiting = RateLimiting()
+    load_test_concurrency: Copies | None = None
 
     zk_hosts: Hosts = ()
     zk_path: str | None = None
-    use_path_encoding: Annotated[bool, BeforeValidator(_only_literal_true)] = False
+    use_path_encoding: Annotated[bool, BeforeValidator(_only_literal_true), WithJsonSchema({})] = False
     node_type: Literal["ephemeral_sequential", "persistent_sequential", "persistent", "ephemeral"] = (
         "ephemeral_sequential"
     )
@@ -135,6 +218,13 @@ class NerveService(Model):
     zk_tls: TlsSettings | None = None
     zk_session_timeout: Number = Field(default=10.0, gt=0)
 
+    etcd_host: Hosts = ()
+    etcd_port: Port = 2379
+    etcd_path: str = "/"
+    etcd_auth: str | None = None
+    etcd_tls: TlsSettings | None = None
+    etcd_session_timeout: Number = Field(default=10.0, gt=0)
+
     file_directory: str | None = None
     file_path: str | None = None
 
@@ -142,9 +232,7 @@ class NerveService(Model):
 class NerveSettings(Model):
     """The whole file. `max_repeated_report_failures` has nothing to count: a report is tried until it is written."""
 
-    idle: ClassVar[frozenset[str]] = frozenset({"heartbeat_path", "statsd"})
-
-    instance_id: Text = Field(min_length=1)
+    instance_id: Word = Field(min_length=1)
     services: dict[str, NerveService] = {}
     service_conf_dir: str | None = None
     heartbeat_path: str | None = None

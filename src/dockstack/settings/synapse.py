@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BeforeValidator,
@@ -18,6 +18,7 @@ from pydantic import (
 
 from dockstack.settings.common import (
     BUILT_IN,
+    Copies,
     Flag,
     Line,
     Lines,
@@ -28,7 +29,6 @@ from dockstack.settings.common import (
     Whole,
 )
 from dockstack.settings.discovery import (
-    Discovery,
     OneDiscovery,
     OwnDiscovery,
     PluginDiscovery,
@@ -36,9 +36,7 @@ from dockstack.settings.discovery import (
     of_a_plugin,
     origin,
 )
-
-STATS_SECTION = "listen dockstack-stats"
-"""The extra section that `--stats` adds."""
+from dockstack.settings.multi import PRIMARY, AnyResolver, DiscoveryMulti, MultiDiscovery
 
 
 class DefaultServer(Model):
@@ -47,11 +45,11 @@ class DefaultServer(Model):
     host: str
     port: Port
     name: str | None = None
-    weight: Whole | None = None
+    weight: Whole | None = Field(default=None, ge=0)
     haproxy_server_options: Line | None = None
-    haproxy_server_id: Whole | None = None
+    haproxy_server_id: Whole | None = Field(default=None, ge=1)
     labels: dict[str, Any] | None = None
-    id: Whole | None = None
+    id: Whole | None = Field(default=None, ge=0)
     _keys: tuple[str, ...] = PrivateAttr(default=())
 
     @model_validator(mode="wrap")
@@ -66,47 +64,6 @@ class DefaultServer(Model):
         """The keys that the user wrote, in their order, with their values."""
         return {key: getattr(self, key) for key in self._keys or self.model_fields_set}
 
-
-class BaseResolver(Model):
-    """Nobody is served: what SmartStack's resolver of this name does."""
-
-    method: Literal["base"]
-
-
-class UnionResolver(Model):
-    """The servers of all watchers together."""
-
-    method: Literal["union"]
-
-
-class SequentialResolver(Model):
-    """The servers of the first watcher in this order that is up and has some; where none has, the first one's."""
-
-    method: Literal["sequential"]
-    sequential_order: tuple[str, ...]
-
-
-Resolver = Annotated[BaseResolver | UnionResolver | SequentialResolver, Field(discriminator="method")]
-
-
-class MultiDiscovery(Discovery):
-    """Several sources of one service, and how they become one."""
-
-    method: Literal["multi"]
-    watchers: Annotated[dict[str, OneDiscovery], Field(min_length=1)]
-    resolver: Resolver
-
-
-class DiscoveryMulti(Discovery):
-    """The sources beside a service's `discovery`, which is the watcher `primary`, and how they become one."""
-
-    method: Literal["multi"] = "multi"
-    watchers: dict[str, OneDiscovery] = {}
-    resolver: Resolver
-
-
-PRIMARY = "primary"
-"""The name that a service's `discovery` has among the watchers of its `discovery_multi`."""
 
 DiscoverySettings = Annotated[
     Annotated[OwnDiscovery | MultiDiscovery, Field(discriminator="method"), Tag(BUILT_IN)]
@@ -181,8 +138,6 @@ class _WithSections(Model):
 class SynapseService(_WithSections):
     """One service: where its instances are found and what is made of them."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"load_test_concurrency"})
-
     discovery: DiscoverySettings
     discovery_multi: DiscoveryMulti | None = None
     default_servers: tuple[DefaultServer, ...] = ()
@@ -190,6 +145,7 @@ class SynapseService(_WithSections):
     use_previous_backends: Flag = True
     backend_port_override: Port | None = None
     leader_election: Flag = False
+    load_test_concurrency: Copies | None = None
     haproxy: ServiceHaproxy = ServiceHaproxy()
     file_output: ServiceFileOutput = ServiceFileOutput()
 
@@ -202,7 +158,7 @@ class SynapseService(_WithSections):
         return {**others, (PRIMARY if self.discovery_multi else ""): self.discovery}
 
     @property
-    def resolver(self) -> BaseResolver | UnionResolver | SequentialResolver | None:
+    def resolver(self) -> AnyResolver | None:
         """How the watchers become one; None where there is one only."""
         if self.discovery_multi is not None:
             return self.discovery_multi.resolver
@@ -254,8 +210,6 @@ class FileOutputSettings(Model):
 
 class SynapseSettings(_WithSections):
     """The whole file."""
-
-    idle: ClassVar[frozenset[str]] = frozenset({"statsd"})
 
     services: dict[str, SynapseService] = {}
     service_conf_dir: str | None = None

@@ -14,12 +14,15 @@ from dockstack import plugins
 from dockstack.admin.report import Report
 from dockstack.admin.server import serve
 from dockstack.errors import ConfigurationError, DockStackError, Problem
-from dockstack.events import Emit, Warn
+from dockstack.events import Emit, Warn, fan_out
 from dockstack.model import Catalog, Entry
 from dockstack.registry.pool import Pool
+from dockstack.runtime.changes import Sources, tell_changes
 from dockstack.runtime.latest import Latest
 from dockstack.runtime.process import socket_in, terminated
+from dockstack.runtime.scope import living
 from dockstack.settings.synapse import HaproxySettings, SynapseService, SynapseSettings
+from dockstack.statsd.sender import sending
 from dockstack.synapse import guests, snapshot
 from dockstack.synapse.files import manifest
 from dockstack.synapse.files.output import Files
@@ -33,6 +36,7 @@ from dockstack.synapse.haproxy.past import merged
 from dockstack.synapse.haproxy.process import Place
 from dockstack.synapse.haproxy.reload import Policy
 from dockstack.synapse.haproxy.statefile import StateFile
+from dockstack.synapse.metrics import metrics
 from dockstack.synapse.names import Names
 from dockstack.synapse.output import Output
 from dockstack.synapse.reconfigure import Reconfigured
@@ -65,8 +69,8 @@ class Options:
     """What is not in the file. Times in seconds.
 
     `haproxy`: which HAProxy to run. `drain`: how long open connections have at the end. `startup_grace`: how long a
-    start waits for the registries. `removal`: how long a server that left may keep its connections. `reload`: how the
-    settings are read again.
+    start waits for the registries. `removal`: how long a server that left may keep its connections; 0: not at all.
+    `reload`: how the settings are read again, `config`: the file that they are in.
     """
 
     run_dir: Path
@@ -76,17 +80,21 @@ class Options:
     startup_grace: float = 5.0
     removal: float = 3600.0
     reload: Callable[[], SynapseSettings] | None = None
+    config: Path | None = None
 
 
 async def run(settings: SynapseSettings, options: Options, emit: Emit) -> None:
     """The whole life of the daemon; returns after SIGTERM or SIGINT, when HAProxy has ended (if it is ours).
 
-    SIGHUP reads the settings again. Raises ConfigurationError before anything is started when the settings cannot be
-    carried out, and DockStackError when something outside makes it impossible to go on. When it ends by an error
-    HAProxy goes on, and the next start adopts it.
+    SIGHUP, or a change of their files, reads the settings again. Raises ConfigurationError before anything is started
+    when the settings cannot be carried out, and DockStackError when something outside makes it impossible to go on.
+    When it ends by an error HAProxy goes on, and the next start adopts it.
     """
     try:
-        await _live(settings, options, emit)
+        async with sending(settings.statsd, metrics) as count:
+            tell = fan_out(emit, count)
+            with living(tell):
+                await _live(settings, options, tell)
     except BaseExceptionGroup as group:
         known, bugs = group.split(DockStackError)
         if known is None or bugs is not None:
@@ -101,12 +109,14 @@ def _first(group: BaseExceptionGroup[DockStackError]) -> DockStackError:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """An output, with what must run beside it, what is to be written at the end, and its line of figures."""
+    """An output, with what must run beside it, what is to be written at the end, its line of figures, and what is
+    wrong with what runs beside it."""
 
     output: Output
     work: tuple[Coroutine[Any, Any, None], ...] = ()
     unwritten: tuple[Callable[[], Awaitable[None]], ...] = ()
     figures: Callable[[], tuple[str, ...]] = tuple
+    trouble: Callable[[], tuple[str, ...]] = tuple
 
 
 async def _live(settings: SynapseSettings, options: Options, emit: Emit) -> None:
@@ -150,21 +160,24 @@ async def _live(settings: SynapseSettings, options: Options, emit: Emit) -> None
             theirs[0] = replace(theirs[0], work=(_remembered(pictures, remember),))
         parts += theirs
 
-        async with serve(socket_path, *_reports(parts, world, pool)), asyncio.TaskGroup() as group:
+        reports = _reports(parts, keeper, world, pool)
+        async with serve(socket_path, *reports), asyncio.TaskGroup() as group:
             work = [
                 *(one.output.run(pictures) for one in parts),
                 *(each for one in parts for each in one.work),
                 keeper.run(),
+                world.ping(),
                 world.follow(pictures, options.startup_grace),
             ]
             if options.reload is not None:
-                again = Reconfigured(settings, options.reload, lambda top: layout_of(top, options), world, keeper, emit)
-                work.append(again.run(hangup, pictures, options.startup_grace))
-            tasks = [group.create_task(one) for one in work]
-            await stop.wait()
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+                sources = Sources(options.config, settings.service_conf_dir, options.reload)
+                again = Reconfigured(settings, sources.read, lambda top: layout_of(top, options), world, keeper, emit)
+                work += [
+                    tell_changes(sources.files, hangup, emit),
+                    again.run(hangup, pictures, options.startup_grace),
+                ]
+            await _until(stop, group, work)
+            world.tell_end()
         for part in parts:
             await part.output.close()
         with suppress(TimeoutError):
@@ -172,14 +185,17 @@ async def _live(settings: SynapseSettings, options: Options, emit: Emit) -> None
                 await _last_words((keeper.flush, *(each for one in parts for each in one.unwritten)), emit)
 
 
-def _reports(parts: Sequence[Part], world: World, pool: Pool) -> tuple[Callable[[], Report], Callable[[], Report]]:
+def _reports(
+    parts: Sequence[Part], keeper: SnapshotFile, world: World, pool: Pool
+) -> tuple[Callable[[], Report], Callable[[], Report]]:
     """What tells whether all is well, and whether all that is wanted is served."""
 
     def lines() -> tuple[str, ...]:
-        trouble = (line for one in parts for line in one.output.trouble)
+        trouble = (line for one in parts for line in (*one.output.trouble, *one.trouble()))
         states = (f"{where}: {state}" for where, state in pool.states().items())
         figures = (line for one in parts for line in one.figures())
-        return (*trouble, *world.trouble, *world.choices, *states, *figures)
+        degraded = (*trouble, *keeper.trouble, *world.trouble)
+        return (*(f"degraded: {line}" for line in degraded), *world.choices, *states, *figures)
 
     def health() -> Report:
         return Report(all(one.output.serving or not one.output.ready for one in parts), lines())
@@ -209,6 +225,14 @@ async def _remembered(pictures: Latest[Picture], remember: Callable[[str, Entry,
         before = picture.catalog
 
 
+async def _until(stop: asyncio.Event, group: asyncio.TaskGroup, work: Iterable[Coroutine[Any, Any, None]]) -> None:
+    tasks = [group.create_task(one) for one in work]
+    await stop.wait()
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
 def _haproxy(applier: Applier, names: Names, state: StateFile | None) -> Part:
     def figures() -> tuple[str, ...]:
         counts = f"reloads: {applier.reloads}, repaired: {applier.repaired}"
@@ -216,7 +240,8 @@ def _haproxy(applier: Applier, names: Names, state: StateFile | None) -> Part:
 
     if state is None:
         return Part(applier, (names.run(applier.resolved),), figures=figures)
-    return Part(applier, (names.run(applier.resolved), state.run(applier.aged)), (state.flush,), figures)
+    work = (names.run(applier.resolved), state.run(applier.aged))
+    return Part(applier, work, (state.flush,), figures, lambda: state.trouble)
 
 
 def state_of(top: HaproxySettings, emit: Emit) -> StateFile | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dockstack.events import ERROR, WARNING, Event
+from dockstack.events import DEBUG, ERROR, WARNING, Event
+from dockstack.registry import Locator
 
 TOLD = 3
 """How many steps of one change the log describes."""
@@ -13,14 +14,39 @@ TOLD = 3
 
 @dataclass(frozen=True, slots=True)
 class WatcherChosen(Event):
-    """One of several watchers of a service is used from now on; `instances` is how many it has."""
+    """One of several watchers of a service is used from now on; `instances` is how many it has, `resolver` the method
+    that has chosen it."""
 
     service: str
     watcher: str
     instances: int
+    resolver: str
 
     def __str__(self) -> str:
         return f"service {self.service}: served from the watcher {self.watcher} ({self.instances} instances)"
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsDrawn(Event):
+    """A watcher was drawn by the weights in a file in S3, for all services that name the file."""
+
+    url: str
+    watcher: str
+
+    def __str__(self) -> str:
+        return f"{self.url}: the watcher {self.watcher} was drawn"
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsKept(Event):
+    """A file of weights was asked for and nothing was drawn: `fault` is why in one word, "" where it is as before."""
+
+    level: ClassVar[int] = DEBUG
+    url: str
+    fault: str
+
+    def __str__(self) -> str:
+        return f"{self.url}: nothing was drawn ({self.fault or 'the weights are as before'})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +106,17 @@ class ServerRefused(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceRefused(Event):
+    """HAProxy does not take one service's own lines; the others are served as they are wanted."""
+
+    level: ClassVar[int] = ERROR
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
 class Repaired(Event):
     """HAProxy was not as it was believed to be; it is put right."""
 
@@ -100,6 +137,87 @@ class HaproxyEnded(Event):
 
     def __str__(self) -> str:
         return f"HAProxy {self.how}; it is started again in {self.pause:.2f} s"
+
+
+# What only the metrics count: the log tells the same when something changes.
+
+
+@dataclass(frozen=True, slots=True)
+class Discovered(Event):
+    """A watcher has read a path of a registry. `seconds`: how long that took, where it was begun by us; `size`: bytes
+    of its instances' names; `faults`: nodes that were skipped; `spent`: as in a snapshot."""
+
+    level: ClassVar[int] = DEBUG
+    locator: Locator
+    path: str
+    seconds: float | None
+    size: int
+    faults: int
+    polled: bool = False
+    spent: tuple[tuple[str, float], ...] = ()
+    service: str = ""
+
+    def __str__(self) -> str:
+        took = "" if self.seconds is None else f" in {self.seconds * 1000:.1f} ms"
+        return f"service {self.service}: {self.locator}, path {self.path} is read{took}"
+
+
+@dataclass(frozen=True, slots=True)
+class Pinged(Event):
+    """The services whose watchers have answered, and those of which one has not; it counts as so many looks."""
+
+    level: ClassVar[int] = DEBUG
+    answered: tuple[str, ...]
+    silent: tuple[str, ...]
+    looks: int
+
+    def __str__(self) -> str:
+        return f"services that have answered: {len(self.answered)}, that have not: {len(self.silent)}"
+
+
+@dataclass(frozen=True, slots=True)
+class WatcherStarted(Event):
+    """A service is followed from now on; `several`: by more than one watcher."""
+
+    level: ClassVar[int] = DEBUG
+    service: str
+    several: bool
+
+    def __str__(self) -> str:
+        return f"service {self.service} is followed"
+
+
+@dataclass(frozen=True, slots=True)
+class WatcherStopped(Event):
+    """A service, or a form of it that another replaces, is no longer followed."""
+
+    level: ClassVar[int] = DEBUG
+    service: str
+    several: bool
+
+    def __str__(self) -> str:
+        return f"service {self.service} is no longer followed"
+
+
+@dataclass(frozen=True, slots=True)
+class AllAnswered(Event):
+    """Every watcher has answered, `seconds` after the start."""
+
+    seconds: float
+    services: int
+
+    def __str__(self) -> str:
+        return f"every watcher has answered; services: {self.services}"
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigurationChanged(Event):
+    """The outputs have another picture to carry out."""
+
+    level: ClassVar[int] = DEBUG
+
+    def __str__(self) -> str:
+        return "there is something new to carry out"
 
 
 def first(texts: tuple[str, ...], most: int = 3) -> str:

@@ -54,6 +54,8 @@ def overlay(name: str, own: SynapseService, data: bytes, outputs: Set[str] = OUT
             others[output] = section
         else:
             found[output] = _section(where, type(getattr(own, output)), section, problems)
+            if section.get("use_nerve_weights"):
+                problems.append(f"{where}: use_nerve_weights has an effect in the top haproxy section only")
     return Overlaid(own.model_copy(update=found).with_sections(others), tuple(problems))
 
 

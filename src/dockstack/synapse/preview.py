@@ -137,18 +137,18 @@ async def _compared(top: HaproxySettings, options: Options, drafts: Drafts) -> P
             drafts.learn(link.running)
     if document is not None and is_managed(top) and not any(isinstance(link, Link) for link in links):
         drafts.recall(document)
-    found = tuple(_difference(link, drafts.wanted) for link in links)
+    found = tuple(_difference(link, drafts.wanted, not options.removal) for link in links)
     new = render(drafts.wanted, marked=bool(sockets)).text
     return Preview(file, new, new == content, is_managed(top), found)
 
 
-def _difference(link: Link | HaproxyUnavailable, wanted: Document) -> Difference:
+def _difference(link: Link | HaproxyUnavailable, wanted: Document, cut: bool) -> Difference:
     if isinstance(link, HaproxyUnavailable):
         return Difference(str(link), None)
     link.close()
     version = ".".join(map(str, link.identity.version))
     who = f"{link.path}: HAProxy {version} answers, worker {link.identity.pid}"
-    return _planned(who, plan(link.running, wanted), link.running.capabilities)
+    return _planned(who, plan(link.running, wanted, cut=cut), link.running.capabilities)
 
 
 def _planned(who: str, what: Plan, capabilities: Capabilities) -> Difference:

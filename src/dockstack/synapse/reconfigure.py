@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from dockstack import events
 from dockstack.errors import ConfigurationError, Problem
-from dockstack.events import Emit, Note, Warn
+from dockstack.events import Emit, Warn
 from dockstack.runtime.latest import Latest
 from dockstack.settings.synapse import HaproxySettings, SynapseSettings
 from dockstack.synapse.haproxy.document import Layout, Picture
@@ -74,7 +75,7 @@ class Reconfigured:
             self.emit(Warn(warning))
         self.keeper.change(fingerprints(fresh))
         self.world.take(change)
-        self.emit(Note("the configuration was reloaded"))
+        self.emit(events.Reconfigured())
 
 
 def _fixed(before: SynapseSettings, now: SynapseSettings) -> list[str]:

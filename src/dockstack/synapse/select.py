@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dockstack.model import Entry, Instance
+from dockstack.model import NO_PORT, Entry, Instance
 from dockstack.registry import Snapshot
 from dockstack.registry.codec import compact
 from dockstack.settings.discovery import Discovery, LabelFilter
@@ -73,7 +73,7 @@ def _candidates(
     found = _newest(snapshot.instances)
     if own.keep_default_servers:
         found = (*found, *defaults)
-    found = _distinct(_with_port(found, own))
+    found = _distinct(_with_port(service, found, own, problems))
     if found or defaults:
         return found or defaults
     if previous is not None and previous.instances and own.use_previous_backends:
@@ -88,9 +88,16 @@ def port_override(own: SynapseService) -> int | str | None:
     return own.haproxy.server_port_override if own.backend_port_override is None else own.backend_port_override
 
 
-def _with_port(instances: tuple[Instance, ...], own: SynapseService) -> tuple[Instance, ...]:
+def _with_port(
+    service: str, instances: tuple[Instance, ...], own: SynapseService, problems: list[str]
+) -> tuple[Instance, ...]:
     port = port_override(own)
-    return instances if port is None else tuple(replace(one, port=port) for one in instances)
+    if port is not None:
+        return tuple(replace(one, port=port) for one in instances)
+    portless = [one.host for one in instances if one.port == NO_PORT]
+    if portless:
+        problems.append(f"service {service}: left out for want of a backend_port_override: {', '.join(portless)}")
+    return tuple(one for one in instances if one.port != NO_PORT) if portless else instances
 
 
 def _key(instance: Instance) -> tuple[str, str, str]:

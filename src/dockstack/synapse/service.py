@@ -8,11 +8,13 @@ from dataclasses import dataclass
 
 from dockstack.events import Emit, Warn
 from dockstack.model import Entry
+from dockstack.settings.multi import PRIMARY
 from dockstack.settings.synapse import SynapseService
 from dockstack.synapse.events import WatcherChosen
 from dockstack.synapse.generator import overlay
-from dockstack.synapse.resolve import Resolved, resolve
+from dockstack.synapse.resolve import Resolved, adopted, resolve
 from dockstack.synapse.source import Source
+from dockstack.synapse.toggle import Toggle
 from dockstack.synapse.watchers import Watcher
 
 
@@ -28,7 +30,10 @@ class Surroundings:
 
 
 class Service:
-    """Follows its watchers. `own` are the settings of the file; the registry's configuration may overlay them."""
+    """Follows its watchers, and the toggle that says which of them is used, where a file of weights decides.
+
+    `own` are the settings of the file; the registry's configuration may overlay them.
+    """
 
     def __init__(
         self,
@@ -37,11 +42,14 @@ class Service:
         watchers: Mapping[str, Watcher],
         around: Surroundings,
         emit: Emit,
+        *,
+        toggle: Toggle | None = None,
     ) -> None:
         self.name = name
         self.config = ""
         self.settings = own
         self.own = own
+        self.toggle = toggle
         self._answered = asyncio.Event()
         self._sources = tuple(
             Source(name, watcher, discovery, watchers[watcher]) for watcher, discovery in own.watchers.items()
@@ -50,6 +58,7 @@ class Service:
         self._emit = emit
         self._stand_in: Entry | None = None
         self._chosen: str | None = None
+        self._toggled = PRIMARY
         self._told: dict[str, tuple[str, ...]] = {}
 
     @property
@@ -58,8 +67,10 @@ class Service:
         return all(one.heard for one in self._sources)
 
     async def answered(self) -> None:
-        """Returns when every watcher has answered."""
+        """Returns when every watcher has answered, and the file of weights has been asked for."""
         await self._answered.wait()
+        if self.toggle is not None:
+            await self.toggle.asked()
 
     @property
     def silent(self) -> tuple[str, ...]:
@@ -102,6 +113,8 @@ class Service:
         """Begins with what is known of the watchers that look for the same in another one with this name."""
         same = [name for name, looks in self.own.watchers.items() if other.own.watchers.get(name) == looks]
         self._stand_in = other._stand_in if same else None
+        if self.toggle is not None and self.toggle is other.toggle and other._toggled in self.own.watchers:
+            self._toggled = other._toggled
         self.restore({name: part for name, part in other.parts.items() if name in same})
 
     def stand_in(self, entry: Entry) -> None:
@@ -119,27 +132,41 @@ class Service:
         async with asyncio.TaskGroup() as group:
             for source in self._sources:
                 group.create_task(self._follow(source, changed))
+            if self.toggle is not None:
+                group.create_task(self._follow_toggle(self.toggle, changed))
         await asyncio.Event().wait()
 
     async def _follow(self, source: Source, changed: Callable[[Service], None]) -> None:
         async for _ in source.follow():
             if self.heard:
                 self._answered.set()
-            config = source.config if len(self._sources) == 1 else self._resolve().config
-            if config != self.config:
-                self._configure(config)
+            self._look(source.config if len(self._sources) == 1 else self._resolve().config)
             changed(self)
+
+    async def _follow_toggle(self, toggle: Toggle, changed: Callable[[Service], None]) -> None:
+        async for drawn in toggle.draws:
+            before = self._toggled
+            self._toggled, problems = adopted(drawn, before, self.own.watchers)
+            self._tell("toggle", tuple(f"service {self.name}: {toggle.url}: {one}" for one in problems))
+            if self._toggled != before:
+                self._look(self._resolve().config)
+                changed(self)
+
+    def _look(self, config: str) -> None:
+        if config != self.config:
+            self._configure(config)
 
     def _resolve(self) -> Resolved:
         found = {}
         for source in self._sources:
             found[source.name], selection = source.select(self.settings)
             self._tell(f"entry {source.name}", selection.problems)
-        resolved = resolve(self.settings.resolver, found)
+        resolved = resolve(self.settings.resolver, found, self._toggled)
         if resolved.watcher != self._chosen:
             self._chosen = resolved.watcher
+            method = self.settings.resolver.method if self.settings.resolver else ""
             if resolved.watcher is not None and any(one.heard for one in self._sources):
-                self._emit(WatcherChosen(self.name, resolved.watcher, len(resolved.entry.instances)))
+                self._emit(WatcherChosen(self.name, resolved.watcher, len(resolved.entry.instances), method))
         return resolved
 
     def _configure(self, config: str) -> None:

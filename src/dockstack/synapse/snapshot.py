@@ -1,15 +1,18 @@
 """The picture of the world and the server ids on disk: with them synapse starts while the registry is down.
 
-One JSON file in the state directory, written behind every change. A service comes back only where its discovery is
-the same: another configuration with the same service name does not inherit foreign servers.
+One file in the state directory, a line of JSON for each service, written behind every change: what has changed is
+appended, and the last line about a service counts. A service comes back only where its discovery is the same: another
+configuration with the same service name does not inherit foreign servers.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -17,15 +20,18 @@ from typing import Any
 from dockstack.errors import DockStackError
 from dockstack.events import Emit
 from dockstack.model import Entry, Instance
-from dockstack.runtime.files import write_atomically
+from dockstack.runtime.files import Trouble, write_atomically
 from dockstack.runtime.loops import until_done
 from dockstack.settings.synapse import SynapseService, SynapseSettings
 
-FILE = "synapse-snapshot.json"
-VERSION = 1
+FILE = "synapse-snapshot.jsonl"
+VERSION = 2
 
 SPACING = 1.0
 """Seconds between two writes: a burst of changes is one."""
+
+LEAST = 65536
+"""Bytes that may be appended before the file is written anew, however small it is."""
 
 _FIELDS = tuple(one.name for one in fields(Instance))
 
@@ -75,7 +81,7 @@ def fingerprints(settings: SynapseSettings) -> Mapping[str, str]:
 
 
 def encode_one(name: str, saved: Saved) -> str:
-    """One service as a member of the file's JSON object."""
+    """One service as a line of the file, without its end."""
     body: dict[str, Any] = {
         "fingerprint": saved.fingerprint,
         "instances": _plain(saved.entry),
@@ -89,7 +95,7 @@ def encode_one(name: str, saved: Saved) -> str:
             watcher: {"instances": _plain(entry), "config": config}
             for watcher, (entry, config) in saved.watchers.items()
         }
-    return f"{json.dumps(name)}:{json.dumps(body, separators=(',', ':'))}"
+    return json.dumps({"service": name, **body}, separators=(",", ":"))
 
 
 def _plain(entry: Entry) -> list[dict[str, Any]]:
@@ -98,10 +104,9 @@ def _plain(entry: Entry) -> list[dict[str, Any]]:
     ]
 
 
-def encode(members: Mapping[str, str]) -> bytes:
-    """The file that holds these members, as `encode_one` wrote them."""
-    joined = ",\n".join(members.values())
-    return f'{{"version":{VERSION},"services":{{\n{joined}\n}}}}\n'.encode()
+def encode(lines: Iterable[str]) -> bytes:
+    """The whole file with these lines, as `encode_one` wrote them."""
+    return "".join((f'{{"version":{VERSION}}}\n', *(f"{line}\n" for line in lines))).encode()
 
 
 class SnapshotFile:
@@ -112,9 +117,16 @@ class SnapshotFile:
         self._fingerprints = fingerprints
         self._emit = emit
         self._saved: dict[str, Saved] = {}
-        self._members: dict[str, str] = {}
+        self._lines: dict[str, str] = {}
         self._changed: set[str] = set()
+        self._room = 0
         self._news = asyncio.Event()
+        self._trouble = Trouble(path)
+
+    @property
+    def trouble(self) -> tuple[str, ...]:
+        """Why a restart would not know the newest, if the disk refuses it."""
+        return (self._trouble.said,) if self._trouble.said else ()
 
     def remember(self, service: str, entry: Entry, ids: Mapping[str, int], parts: Mapping[str, Part]) -> None:
         """A service is like this now. No I/O here; the ids are read when the file is written.
@@ -138,8 +150,9 @@ class SnapshotFile:
         self._fingerprints = fingerprints
         kept = {name: one for name, one in self._saved.items() if name in fingerprints}
         self._saved = {name: replace(one, fingerprint=fingerprints[name]) for name, one in kept.items()}
-        self._members = {name: text for name, text in self._members.items() if name in fingerprints}
+        self._lines = {name: line for name, line in self._lines.items() if name in fingerprints}
         self._changed = set(self._saved)
+        self._room = 0
         self._news.set()
 
     async def run(self) -> None:
@@ -147,21 +160,49 @@ class SnapshotFile:
         while True:
             await self._news.wait()
             self._news.clear()
-            await until_done(f"writing {self._path}", self.flush, (OSError,), self._emit, 10.0)
+            await until_done(f"writing {self._path}", self._flush, (OSError,), self._emit, 10.0)
             await asyncio.sleep(SPACING)
+
+    async def _flush(self) -> None:
+        with self._trouble.watched():
+            await self.flush()
 
     async def flush(self) -> None:
         """Writes what has changed since the last write. Raises OSError."""
         changed, self._changed = self._changed, set()
         if not changed:
             return
-        for service in changed:
-            self._members[service] = encode_one(service, self._saved[service])
+        fresh = {service: encode_one(service, self._saved[service]) for service in changed}
+        self._lines |= fresh
+        added = "".join(f"{line}\n" for line in fresh.values()).encode()
+        room, self._room = self._room, 0  # after a failure nobody knows what the file holds
         try:
-            await asyncio.to_thread(write_atomically, self._path, encode(self._members), 0o600)
+            if len(added) < room and await asyncio.to_thread(_append, self._path, added):
+                self._room = room - len(added)
+                return
+            whole = encode(self._lines.values())
+            await asyncio.to_thread(write_atomically, self._path, whole, 0o600)
+            self._room = max(len(whole), LEAST)
         except OSError:
             self._changed |= changed
             raise
+
+
+def _append(path: Path, data: bytes) -> bool:
+    """False when there is no file any more. Raises OSError.
+
+    The disk is not waited for: after a power failure the last lines may be missing, and nothing depends on them.
+    """
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND)
+    except FileNotFoundError:
+        return False
+    try:
+        if os.write(handle, data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    finally:
+        os.close(handle)
+    return True
 
 
 def load(path: Path) -> Mapping[str, Saved]:
@@ -179,14 +220,21 @@ def load(path: Path) -> Mapping[str, Saved]:
 
 
 def decode(data: bytes) -> Mapping[str, Saved]:
-    """The services in the file's bytes. Raises ValueError with the reason when they are not what we write."""
-    whole = json.loads(data)
-    if not isinstance(whole, dict) or whole.get("version") != VERSION:
+    """The services in the file's bytes; the beginning of a line that was not written to its end is left out.
+
+    Raises ValueError with the reason when they are not what we write.
+    """
+    first, *lines = data.split(b"\n")[:-1] or [data]
+    head = json.loads(first)
+    if not isinstance(head, dict) or head.get("version") != VERSION:
         raise ValueError(f"it is not a snapshot in version {VERSION}")
-    services = whole.get("services")
-    if not isinstance(services, dict):
-        raise ValueError("it has no services")
-    return {name: _saved(name, body) for name, body in services.items()}
+    newest: dict[str, Any] = {}
+    for line in lines:
+        body = json.loads(line)
+        if not isinstance(body, dict) or not isinstance(body.get("service"), str):
+            raise ValueError(f"no service: {line[:80]!r}")
+        newest[body["service"]] = body
+    return {name: _saved(name, body) for name, body in newest.items()}
 
 
 def _saved(name: str, body: Any) -> Saved:

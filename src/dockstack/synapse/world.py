@@ -5,21 +5,41 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from time import monotonic
 from types import MappingProxyType
 
 from dockstack import plugins
-from dockstack.events import Emit, Note, Warn
+from dockstack.events import Emit, Event, Warn
 from dockstack.model import Catalog, Entry
+from dockstack.registry import Locator, Registry
+from dockstack.registry.pool import Pool
 from dockstack.runtime.latest import Latest
+from dockstack.runtime.loops import beats
 from dockstack.settings.discovery import PluginDiscovery
+from dockstack.settings.multi import S3ToggleResolver
 from dockstack.settings.synapse import ServiceHaproxy, SynapseService, SynapseSettings
 from dockstack.synapse import guests
+from dockstack.synapse.events import (
+    AllAnswered,
+    ConfigurationChanged,
+    Discovered,
+    Pinged,
+    WatcherStarted,
+    WatcherStopped,
+)
 from dockstack.synapse.generator import OUTPUTS
 from dockstack.synapse.haproxy.document import Layout, Picture
 from dockstack.synapse.service import Service, Surroundings
 from dockstack.synapse.snapshot import Part, Saved
-from dockstack.synapse.watchers import Sessions, Watcher
+from dockstack.synapse.toggle import Toggle
+from dockstack.synapse.watchers import Watcher
+
+PING = 1.0
+"""Seconds between two looks whether the watchers have answered, as SmartStack counts them."""
+
+LOOKS = 10
+"""Looks that are told together: 1,000 services need not be counted each second for the same sums."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +57,13 @@ class World:
     Without a `haproxy` section no service has anything to do with it: what it says about HAProxy is idle.
     """
 
-    def __init__(self, layout: Layout, settings: SynapseSettings, sessions: Sessions, emit: Emit) -> None:
+    def __init__(self, layout: Layout, settings: SynapseSettings, pool: Pool, emit: Emit) -> None:
         self._layout = layout
-        self._sessions = sessions
+        self._pool = pool
         self._emit = emit
         self._around = Surroundings(_outputs(settings), self._faults)
+        self._toggles: dict[S3ToggleResolver, Toggle] = {}
+        self._reading: dict[Toggle, asyncio.Task[None]] = {}
         self._services: Mapping[str, Service] = {
             name: self._service(name, own) for name, own in _services(settings).items()
         }
@@ -86,10 +108,11 @@ class World:
     async def follow(self, pictures: Latest[Picture], grace: float) -> None:
         """Puts the first picture when every watcher has answered, or `grace` seconds are over; then at every change."""
         self._pictures = pictures
+        began = monotonic()
         async with asyncio.TaskGroup() as self._tasks:
             self._begin(self._services)
             if await self._answered(self._services, grace):
-                self._emit(Note(f"every watcher has answered; services: {len(self._services)}"))
+                self._emit(AllAnswered(monotonic() - began, len(self._services)))
             entries = {name: service.entry() for name, service in self._services.items() if service.known}
             self._put(Picture(self._layout, self._settings(), Catalog(MappingProxyType(entries))))
 
@@ -123,17 +146,52 @@ class World:
         for name, service in before.items():
             if change.services.get(name) is not service:
                 self._following.pop(service).cancel()
+                self._emit(WatcherStopped(name, len(service.own.watchers) > 1))
                 entries.pop(name, None)
+        self._end_toggles()
         entries |= {name: one.entry() for name, one in change.fresh.items() if one.known}
         ordered = {name: entries[name] for name in self._services if name in entries}
         self._put(Picture(change.layout, self._settings(), Catalog(MappingProxyType(ordered))))
 
+    async def ping(self) -> None:
+        """Tells whose watchers have answered, for ever."""
+        async for _ in beats(PING * LOOKS, PING):
+            heard = {name: service.heard for name, service in self._services.items()}
+            answered = tuple(name for name, has in heard.items() if has)
+            self._emit(Pinged(answered, tuple(name for name, has in heard.items() if not has), LOOKS))
+
+    def tell_end(self) -> None:
+        """Tells that no service is followed any more."""
+        for name, service in self._services.items():
+            self._emit(WatcherStopped(name, len(service.own.watchers) > 1))
+
     def _service(self, name: str, own: SynapseService) -> Service:
-        return Service(name, own, _watchers(name, own, self._sessions, self._emit), self._around, self._emit)
+        watchers = _watchers(name, own, self._pool, self._emit)
+        return Service(name, own, watchers, self._around, self._emit, toggle=self._toggle(own))
+
+    def _toggle(self, own: SynapseService) -> Toggle | None:
+        """The one toggle of all services that read the same file at the same interval."""
+        resolver = own.resolver
+        if not isinstance(resolver, S3ToggleResolver):
+            return None
+        if resolver not in self._toggles:
+            self._toggles[resolver] = Toggle(resolver, self._emit)
+        return self._toggles[resolver]
+
+    def _end_toggles(self) -> None:
+        used = {service.toggle for service in self._services.values()}
+        for resolver, toggle in list(self._toggles.items()):
+            if toggle not in used:
+                del self._toggles[resolver]
+                if toggle in self._reading:
+                    self._reading.pop(toggle).cancel()
 
     def _begin(self, services: Mapping[str, Service]) -> None:
         for service in services.values():
+            if service.toggle is not None and service.toggle not in self._reading:
+                self._reading[service.toggle] = self._tasks.create_task(service.toggle.run())
             self._following[service] = self._tasks.create_task(service.follow(self._changed))
+            self._emit(WatcherStarted(service.name, len(service.own.watchers) > 1))
 
     async def _answered(self, services: Mapping[str, Service], grace: float) -> bool:
         """Whether the watchers of all of these have answered within `grace` seconds; says so when they have not."""
@@ -158,6 +216,7 @@ class World:
     def _put(self, picture: Picture) -> None:
         self._picture = picture
         self._pictures.put(picture)
+        self._emit(ConfigurationChanged())
 
     def _settings(self) -> Mapping[str, SynapseService]:
         return MappingProxyType({name: service.settings for name, service in self._services.items()})
@@ -190,13 +249,34 @@ def _listeners(layout: Layout, services: Mapping[str, Service]) -> dict[str, str
     return {bind: name for name, one in services.items() for bind in layout.look(name, one.settings).binds}
 
 
-def _watchers(name: str, own: SynapseService, sessions: Sessions, emit: Emit) -> Mapping[str, Watcher]:
+@dataclass(frozen=True, slots=True)
+class _SessionsOf:
+    """The pool's sessions, asked for in the name of a service."""
+
+    pool: Pool
+    service: str
+
+    async def get(self, locator: Locator) -> Registry:
+        return await self.pool.get(locator, self.service)
+
+
+def _watchers(name: str, own: SynapseService, pool: Pool, emit: Emit) -> Mapping[str, Watcher]:
     made: dict[str, Watcher] = {}
+    sessions = _SessionsOf(pool, name)
     for watcher, discovery in own.watchers.items():
         where = f"services.{name}.discovery.method" if not watcher else f"services.{name}, watcher {watcher}: method"
         build = plugins.load("watchers", discovery.method, where)
         if isinstance(discovery, PluginDiscovery):
-            made[watcher] = guests.watcher(build, discovery, sessions, where, emit)
+            made[watcher] = guests.watcher(build, discovery, sessions, where, _named(name, emit))
         else:
-            made[watcher] = build(discovery, sessions, emit)
+            made[watcher] = build(discovery, sessions, _named(name, emit))
     return made
+
+
+def _named(service: str, emit: Emit) -> Emit:
+    """For the watchers of a service, which do not know whose they are."""
+
+    def tell(event: Event) -> None:
+        emit(replace(event, service=service) if isinstance(event, Discovered) else event)
+
+    return tell

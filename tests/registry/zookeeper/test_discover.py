@@ -309,3 +309,17 @@ async def test_what_is_deeper_down_costs_nothing(tap: Wiretap, kazoo: KazooClien
         kazoo.create(f"{root}{PATH}/{node(2)}", data(2))
         await until_ports(seen, [1, 2])
         assert tap.counts(before) == {GET: 1}
+
+
+async def test_a_snapshot_tells_what_its_requests_took(tap: Wiretap, kazoo: KazooClient, root: str) -> None:
+    async with opened(at(tap.port, root=root)) as registry:
+        seen = follow(registry)
+        first = await anext(seen)
+        # The path that is made is read once more, as its own creation is told.
+        assert [what for what, _ in first.spent][:3] == ["create_path", "children", "get"]
+        assert all(0 < seconds < 5 for _, seconds in first.spent)
+        kazoo.create(f"{root}{PATH}/{node(1)}", data(1))
+        second = await until_ports(seen, [1])
+        assert {what for what, _ in second.spent} == {"get"}
+        read = await registry.read(PATH, NERVE)
+        assert [what for what, _ in read.spent] == ["children", "get", "get"]

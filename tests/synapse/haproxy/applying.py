@@ -244,6 +244,11 @@ class Session:
             length = int(head.lower().partition(b"content-length: ")[2].split()[0])
             return (await self._reader.readexactly(length)).decode()
 
+    async def ended(self) -> None:
+        """Returns when the other side has closed or reset the connection."""
+        with suppress(ConnectionResetError):
+            await self._reader.read(1)
+
     def close(self) -> None:
         self._writer.close()
 

@@ -12,7 +12,15 @@ from typing import TypeVar
 import pytest
 
 from dockstack.model import Instance
-from dockstack.synapse.events import Applied, CandidateRefused, HaproxyEnded, Reloaded, Repaired, ServerRefused
+from dockstack.synapse.events import (
+    Applied,
+    CandidateRefused,
+    HaproxyEnded,
+    Reloaded,
+    Repaired,
+    ServerRefused,
+    ServiceRefused,
+)
 from dockstack.synapse.haproxy import master, process
 from dockstack.synapse.haproxy.model import Admin
 from dockstack.synapse.haproxy.seat import Seat
@@ -169,15 +177,22 @@ async def test_a_tcp_session_outlives_the_departure_of_its_server(stand: Stand, 
         assert running.applier.reloads == 0
 
 
-async def test_draining_has_a_limit(stand: Stand, backs: Origins) -> None:
-    options = replace(stand.options, removal=0.5)
+@pytest.mark.parametrize("limit", [0.0, 0.5])
+async def test_sessions_of_a_server_that_left_are_cut_at_the_limit(stand: Stand, backs: Origins, limit: float) -> None:
+    options = replace(stand.options, removal=limit)
     async with applying(stand, stand.settings({"db": stand.service("db", TCP)}), options=options) as running:
         await running.apply(db=await backs.start("a", "b"))
         sessions = [await Session.open(stand.ports["db"]) for _ in range(2)]
         assert {await session.ask() for session in sessions} == {"a", "b"}
         await running.apply(db=await backs.start("b"))
-        await until(lambda: servers(stand, "db"), lambda one: one["a"][0] is Admin.MAINT)
-        assert {await session.ask() for session in sessions} == {"a", "b"}  # maintenance does not cut
+        ended = [asyncio.create_task(session.ended()) for session in sessions]
+        await eventually(lambda: any(task.done() for task in ended), "the session of the server that left is cut")
+        assert [task.done() for task in ended].count(True) == 1
+        assert (await servers(stand, "db")).get("a", (Admin.MAINT,))[0] is Admin.MAINT
+        assert await answers(stand.ports["db"]) == {"b"}
+        assert running.applier.reloads == 0
+        for task in ended:
+            task.cancel()
         for session in sessions:
             session.close()
 
@@ -338,6 +353,88 @@ async def test_it_starts_without_a_server_that_haproxy_does_not_take(stand: Stan
         assert await answers(stand.ports["web"]) == {"a"}
 
 
+async def test_a_service_that_haproxy_does_not_take_leaves_the_others_alone(stand: Stand, backs: Origins) -> None:
+    wrong = stand.service("bad", (*HTTP, "timeout server soon"))
+    async with applying(stand, stand.settings({"web": stand.service("web"), "bad": wrong})) as running:
+        await running.apply(web=await backs.start("a"), bad=await backs.start("b"))
+        await serves(running, "web", {"a"})
+        (told,) = stand.told.of(ServiceRefused)
+        assert str(told).startswith("service bad: HAProxy does not take its settings, the service is left out: ")
+        assert str(told).endswith("(the line is: timeout server soon)")
+        assert str(told) in running.applier.trouble
+        assert stand.told.of(CandidateRefused) == []
+        assert "soon" not in stand.file()
+        assert running.applier.ready
+
+        # Others come and go without it; with other settings it is tried again.
+        await running.apply(web=await backs.start("a", "c"), bad=await backs.start("b", "d"))
+        assert running.applier.reloads == 0
+        good = stand.settings({"web": stand.service("web"), "bad": stand.service("bad")})
+        running.picture = running.picture.with_service("bad", good.services["bad"])
+        running.put()
+        await running.applied()
+        await serves(running, "bad", {"b", "d"})
+        assert running.applier.trouble == ()
+        assert running.applier.reloads == 1
+
+
+async def test_a_service_whose_new_settings_haproxy_does_not_take_keeps_the_old_ones(
+    stand: Stand, backs: Origins
+) -> None:
+    services = {"web": stand.service("web"), "other": stand.service("other")}
+    async with applying(stand, stand.settings(services)) as running:
+        await running.apply(web=await backs.start("a"), other=await backs.start("b"))
+        wrong = stand.settings({"web": stand.service("web", (*HTTP, "balance nonsense"))})
+        running.picture = running.picture.with_service("web", wrong.services["web"])
+        running.put()
+        await running.until(lambda: bool(stand.told.of(ServiceRefused)), "refused")
+        await running.applied()
+        assert "the last that it took are in use" in running.applier.trouble[0]
+        assert running.applier.reloads == 0
+        await running.apply(web=await backs.start("a", "c"))
+        await serves(running, "web", {"a", "c"})
+        assert "nonsense" not in stand.file()
+        # What else changes needs a reload, and gets it.
+        more = stand.settings({"other": stand.service("other", (*HTTP, "option httpclose"))})
+        running.picture = running.picture.with_service("other", more.services["other"])
+        running.put()
+        await running.applied()
+        assert running.applier.reloads == 1
+        assert len(stand.told.of(ServiceRefused)) == 1
+        await serves(running, "web", {"a", "c"})
+
+
+async def test_a_file_that_was_missing_is_looked_for_again_when_the_settings_are_read_again(
+    stand: Stand, backs: Origins
+) -> None:
+    page = stand.directory / "sorry.http"
+    services = {"web": stand.service("web"), "bad": stand.service("bad", (*HTTP, f"errorfile 503 {page}"))}
+    async with applying(stand, stand.settings(services)) as running:
+        await running.apply(web=await backs.start("a"), bad=await backs.start("b"))
+        assert str(page) in running.applier.trouble[0]
+        page.write_text("HTTP/1.0 503 Sorry\r\nContent-Length: 0\r\n\r\n")
+        running.picture = replace(running.picture, layout=replace(running.picture.layout))
+        await running.apply(web=await backs.start("a"))
+        await serves(running, "bad", {"b"})
+        assert running.applier.trouble == ()
+
+
+async def test_a_restart_with_settings_that_haproxy_does_not_take_leaves_what_it_runs(
+    stand: Stand, backs: Origins
+) -> None:
+    services = {"web": stand.service("web"), "other": stand.service("other")}
+    async with applying(stand, stand.settings(services), leave=True) as running:
+        await running.apply(web=await backs.start("a"), other=await backs.start("b"))
+    services["web"] = stand.service("web", (*HTTP, "balance nonsense"))
+    async with applying(stand, stand.settings(services)) as running:
+        await running.apply(web=await backs.start("a", "c"), other=await backs.start("b"))
+        await running.until(lambda: bool(stand.told.of(ServiceRefused)), "refused")
+        await running.applied()
+        await serves(running, "web", {"a", "c"})
+        assert running.applier.reloads == 0
+        assert "the last that it took are in use" in running.applier.trouble[0]
+
+
 async def test_a_refused_structure_leaves_the_old_one_and_its_servers_are_kept_up(stand: Stand, backs: Origins) -> None:
     services = {"web": stand.service("web")}
     async with applying(stand, stand.settings(services), leave=True) as running:
@@ -355,6 +452,27 @@ async def test_a_refused_structure_leaves_the_old_one_and_its_servers_are_kept_u
         assert [line for line in stand.file().splitlines() if "server b_" not in line] == before.splitlines()
         assert not running.applier.ready
         assert running.applier.reloads == 0
+
+
+async def test_a_candidate_that_cannot_be_written_is_no_refusal_of_haproxy(stand: Stand, backs: Origins) -> None:
+    services = {"web": stand.service("web")}
+    candidate = stand.directory / "candidate"
+    async with applying(
+        stand, stand.settings(services, candidate_config_file_path=str(candidate)), leave=True
+    ) as running:
+        await running.apply(web=await backs.start("a"))
+    candidate.mkdir()  # whoever runs the tests, root included, cannot replace a directory by a file
+    (candidate / "full").touch()
+    more = {**services, "db": stand.service("db", TCP)}
+    async with applying(stand, stand.settings(more, candidate_config_file_path=str(candidate))) as running:
+        running.put(web=await backs.start("a"), db=await backs.start("b"))
+        await running.until(lambda: bool(stand.told.of(CandidateRefused)), "told")
+        (told,) = map(str, stand.told.of(CandidateRefused))
+        assert told.startswith("the disk refuses")
+        assert f"{candidate} cannot be written: Is a directory" in told
+        (candidate / "full").unlink()
+        candidate.rmdir()
+        await serves(running, "db", {"b"})
 
 
 async def test_a_reload_that_is_refused_leaves_the_old_file_and_worker(stand: Stand, backs: Origins) -> None:

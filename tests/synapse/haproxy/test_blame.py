@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
 import pytest
 
 from dockstack.model import Address
-from dockstack.synapse.haproxy.blame import blamed
+from dockstack.synapse.haproxy.blame import Blame, blamed
 from dockstack.synapse.haproxy.check import check_file
 from dockstack.synapse.haproxy.model import Backend, Document, Section, Server, Stanza
 from dockstack.synapse.haproxy.render import render
@@ -46,7 +48,8 @@ async def test_haproxys_own_words_name_the_server(haproxy: HaproxyBinary, tmp_pa
     checked = await check_file(haproxy.path, path, 10)
     assert not checked.accepted
     found = blamed(checked.lines, path.read_text(), path, whole)
-    assert [(service, server) for service, server, _ in found] == [("s", "n1")]
+    assert [(service, server) for service, server, _ in found.servers] == [("s", "n1")]
+    assert found.services == ()
     path.write_text(render(document("check", "check")).text)
     assert (await check_file(haproxy.path, path, 10)).accepted
 
@@ -57,18 +60,63 @@ async def test_two_with_the_same_id_one_is_named(haproxy: HaproxyBinary, tmp_pat
     path.write_text(render(whole).text)
     checked = await check_file(haproxy.path, path, 10)
     assert not checked.accepted
-    assert {server for _, server, _ in blamed(checked.lines, path.read_text(), path, whole)} <= {"n0", "n1"}
-    assert blamed(checked.lines, path.read_text(), path, whole)
+    found = blamed(checked.lines, path.read_text(), path, whole)
+    assert found.servers
+    assert {server for _, server, _ in found.servers} <= {"n0", "n1"}
+    assert found.services == ()
 
 
-async def test_a_bad_line_of_the_backend_itself_is_nobodys_fault(haproxy: HaproxyBinary, tmp_path: Path) -> None:
-    for lines in (("mode http", "frobnicate"), ("mode http", "server own 127.0.0.1:9 nonsense")):
-        whole = document("check", lines=lines)
-        path = tmp_path / "candidate.cfg"
-        path.write_text(render(whole).text)
-        checked = await check_file(haproxy.path, path, 10)
-        assert not checked.accepted
-        assert blamed(checked.lines, path.read_text(), path, whole) == ()
+async def asked(haproxy: HaproxyBinary, path: Path, whole: Document) -> Blame:
+    text = render(whole).text
+    await asyncio.to_thread(path.write_text, text)
+    checked = await check_file(haproxy.path, path, 10)
+    assert not checked.accepted
+    return blamed(checked.lines, text, path, whole)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "frobnicate",
+        "balance nonsense",
+        "timeout server soon",
+        "server own 127.0.0.1:9 nonsense",
+        "use-server nobody if TRUE",
+        "option external-check",
+        "stick on src table nowhere",
+    ],
+)
+async def test_a_bad_line_of_the_backend_itself_is_the_services_fault(
+    haproxy: HaproxyBinary, tmp_path: Path, line: str
+) -> None:
+    found = await asked(haproxy, tmp_path / "candidate.cfg", document("check", lines=("mode http", line)))
+    assert found.servers == ()
+    assert [service for service, _ in found.services] == ["s"]
+    assert "[ALERT]" in found.services[0][1]
+
+
+@pytest.mark.parametrize("line", ["frobnicate", "bind nowhere", "default_backend nowhere", "use_backend b if nothing"])
+async def test_a_bad_line_of_the_frontend_is_the_services_fault(
+    haproxy: HaproxyBinary, tmp_path: Path, line: str
+) -> None:
+    whole = document("check")
+    stanza = replace(whole.stanzas["s"], frontend=Section("frontend s", ("mode http", "bind 127.0.0.1:1", line)))
+    found = await asked(haproxy, tmp_path / "candidate.cfg", whole.with_stanzas(stanza))
+    assert [service for service, _ in found.services] == ["s"]
+
+
+async def test_what_all_have_from_the_defaults_is_nobodys_fault(haproxy: HaproxyBinary, tmp_path: Path) -> None:
+    whole = document("check")
+    for line in ("frobnicate", "option external-check"):
+        head = (HEAD[0], Section("defaults", (*HEAD[1].lines, line)))
+        assert await asked(haproxy, tmp_path / "candidate.cfg", replace(whole, head=head)) == Blame()
+
+
+async def test_a_section_of_the_users_own_is_nobodys_fault(haproxy: HaproxyBinary, tmp_path: Path) -> None:
+    whole = document("check")
+    for line in ("frobnicate", "use_backend nowhere if TRUE"):
+        head = (*HEAD, Section("listen web2", ("bind 127.0.0.1:1", line)))
+        assert await asked(haproxy, tmp_path / "candidate.cfg", replace(whole, head=head)) == Blame()
 
 
 @pytest.mark.parametrize(
@@ -87,10 +135,10 @@ async def test_a_bad_line_of_the_backend_itself_is_nobodys_fault(haproxy: Haprox
 )
 def test_other_words_blame_nobody(line: str) -> None:
     whole = document("check")
-    assert blamed([line], render(whole).text, FILE, whole) == ()
+    assert blamed([line], render(whole).text, FILE, whole) == Blame()
 
 
 def test_a_server_that_is_named_without_a_line() -> None:
     whole = document("check")
     said = "[ALERT]    (1) : config : 'server web/n0' : it is wrong"
-    assert blamed([said], render(whole).text, FILE, whole) == (("s", "n0", said),)
+    assert blamed([said], render(whole).text, FILE, whole) == Blame((("s", "n0", said),))

@@ -10,6 +10,7 @@ from dockstack.synapse.haproxy.effects import after, loaded
 from dockstack.synapse.haproxy.model import (
     Admin,
     Backend,
+    Cut,
     Delete,
     Document,
     Drain,
@@ -77,7 +78,15 @@ def test_draining_has_a_limit() -> None:
     now = after(running(), [Drain("b", "one")])
     leaving.note(now, document("two"), ["s"], 0)
     assert leaving.steps(leaving.ripe(now, 9), {("b", "one"): 1}, now, 9) == ()
-    assert leaving.steps(leaving.ripe(now, 99), {("b", "one"): 1}, now, 99) == (Maintain("b", "one"),)
+    assert leaving.steps(leaving.ripe(now, 99), {("b", "one"): 1}, now, 99) == (Maintain("b", "one"), Cut("b", "one"))
+
+
+def test_sessions_of_a_server_in_maintenance_have_the_same_limit() -> None:
+    leaving = Leaving(10)
+    now = after(running(), [Maintain("b", "one")])
+    leaving.note(now, document("two"), ["s"], 0)
+    assert leaving.steps(leaving.ripe(now, 9), {}, now, 9) == (Delete("b", "one"),)
+    assert leaving.steps(leaving.ripe(now, 99), {}, now, 99) == (Cut("b", "one"), Delete("b", "one"))
 
 
 def test_sessions_that_are_not_known_are_no_reason_to_go_on() -> None:
@@ -115,7 +124,8 @@ def test_the_limit_runs_from_the_departure_and_not_from_the_last_change() -> Non
     now = after(running(), [Drain("b", "one")])
     for moment in range(9):
         leaving.note(now, document("two"), ["s"], moment)
-    assert leaving.steps(leaving.ripe(now, 10.5), {("b", "one"): 1}, now, 10.5) == (Maintain("b", "one"),)
+    steps = leaving.steps(leaving.ripe(now, 10.5), {("b", "one"): 1}, now, 10.5)
+    assert steps == (Maintain("b", "one"), Cut("b", "one"))
 
 
 def test_one_that_the_file_lists_as_disabled_is_not_deleted() -> None:

@@ -93,8 +93,10 @@ async def test_a_disk_that_refuses_is_told_and_tried_again(file: File, said: lis
     file.path.mkdir()
     file.put(lambda: document("1"))
     await eventually(lambda: any(isinstance(one, Retrying) for one in said), "told")
+    assert file.trouble == (f"{file.path} cannot be written: Is a directory",)
     file.path.rmdir()
     await eventually(lambda: file.path.is_file() and file.path.read_text() == text("1"), "written in the end")
+    assert not file.trouble
 
 
 async def test_a_flush_writes_what_was_put(file: File) -> None:

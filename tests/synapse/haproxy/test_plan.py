@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dockstack.synapse.haproxy.effects import after, loaded
 from dockstack.synapse.haproxy.model import (
@@ -39,9 +40,9 @@ MANY = settings(max_examples=400, deadline=None)
 
 
 @MANY
-@given(worlds())
-def test_the_steps_lead_to_what_is_wanted_unless_a_reload_is_due(world: World) -> None:
-    found = plan(world.running, world.wanted)
+@given(worlds(), st.booleans())
+def test_the_steps_lead_to_what_is_wanted_unless_a_reload_is_due(world: World, cut: bool) -> None:
+    found = plan(world.running, world.wanted, cut=cut)
     if not found.reload_reasons:
         assert differences(after(world.running, found.steps), world.wanted) == []
 
@@ -146,7 +147,9 @@ def test_a_new_server_is_added_before_the_old_one_is_taken_out() -> None:
     ],
 )
 def test_how_a_server_leaves(lines: tuple[str, ...], options: str, step: Maintain | Drain) -> None:
-    assert plan(*world(NEW, [server("a", 1, options), B], [B], lines)) == Plan((step,))
+    one = server("a", 1, options)
+    assert plan(*world(NEW, [one, B], [B], lines)) == Plan((step,))
+    assert plan(*world(NEW, [one, B], [B], lines), cut=True) == Plan((Maintain("b", "a"), Cut("b", "a")))
 
 
 @pytest.mark.parametrize("admin", [Admin.MAINT, Admin.DRAIN])

@@ -140,7 +140,7 @@ def test_a_skeleton_says_everything_at_once() -> None:
     own = skeletons(
         top(),
         a=ServiceHaproxy(listen=("bogus", "retry-on x", "block if x")),
-        b=ServiceHaproxy(use_nerve_weights=True, frontend=("reqadd x",)),
+        b=ServiceHaproxy(frontend=("bogus", "reqadd x")),
         c=ServiceHaproxy(disabled=True, listen=("block if x",)),
     )
     said = {name: (len(one.warnings), len(one.newer), len(one.problems)) for name, one in own.items()}

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dockstack.settings.synapse import ServiceHaproxy
+from dockstack.settings.synapse import HaproxySettings, ServiceHaproxy, SynapseService
+from dockstack.synapse.haproxy.document import frame
+from dockstack.synapse.haproxy.keywords import Keyword, known, lookup
 from dockstack.synapse.haproxy.model import Section
+from dockstack.synapse.haproxy.render import render
 from dockstack.synapse.haproxy.sides import Sides, bare, modern_section, modernised, shared_top, sides
 from tests.servers.haproxy import HaproxyBinary
+from tests.synapse.haproxy.examples import BACKEND, BOTH, FRONTEND, NOT_NEGATED_SINCE, SINCE, lines
 
 WHERE = "services.svc.haproxy"
 
@@ -73,6 +78,48 @@ def test_the_sides_of_a_listen_line(line: str, frontend: bool, backend: bool) ->
     assert bool(found.dropped) is not (frontend or backend)
 
 
+PARTS = ("listen", "frontend", "backend", "shared_frontend")
+OPTIONS = [line for line in lines(BOTH + BACKEND + FRONTEND) if line.startswith("option ")]
+NEGATED = [f"no {line}" for line in OPTIONS if (found := lookup(f"no {line}")) and found.instead is None]
+
+
+def places(line: str, part: str) -> tuple[bool, bool, bool]:
+    """Whether the line of a part goes to the frontend, the backend and the shared frontend, as the rules have it."""
+    word = line.removeprefix("no ")
+    front, back = word in lines(FRONTEND), word in lines(BACKEND)
+    both = word in lines(BOTH) or line == "no log"
+    own = word.startswith(("id ", "guid "))  # each of the two sections may have one, and both may not
+    match part:
+        case "listen":
+            return (front or both, back or both, False)
+        case "frontend":
+            return (front or both or own, False, False)
+        case "backend":
+            return (False, back or both, False)
+        case _:
+            return (False, False, front or both or own)
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("line", ["no log", *NEGATED, *lines(BOTH + BACKEND + FRONTEND)])
+def test_each_keyword_in_each_part(line: str, part: str) -> None:
+    found = sorted_lines(True, **{part: [line]})
+    gone = (line in found.frontend, line in found.backend, line in found.shared)
+    assert gone == places(line, part)
+    assert (len(found.dropped), found.problems) == (0 if any(gone) else 1, ())
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("keyword", [one for one in known() if one.instead is not None], ids=lambda one: one.name)
+def test_each_removed_keyword_in_each_part(keyword: Keyword, part: str) -> None:
+    found = sorted_lines(True, **{part: [f"{keyword.name} x"]})
+    (problem,) = found.problems
+    assert problem.where == f"{WHERE}.{part}"
+    assert f"`{keyword.name} x`" in problem.what
+    assert str(keyword.instead) in problem.what
+    assert (found.frontend, found.backend, found.shared, found.dropped) == ((), (), (), ())
+
+
 def test_a_line_on_the_wrong_side_is_left_out_and_named() -> None:
     found = sorted_lines(frontend=["option httpchk", "id 5"], backend=["maxconn 5"], shared_frontend=["balance source"])
     assert (found.frontend, found.backend, found.shared) == (("id 5",), (), ())
@@ -118,6 +165,15 @@ CHECK = r"option httpchk GET /health HTTP/1.1\r\nHost:\ www\r\nX-A:b"
             r"OPTION httpchk HEAD / HTTP/1.0\r\nUser-Agent:\ a\ b",
             ("option httpchk", r"http-check send meth HEAD uri / ver HTTP/1.0 hdr User-Agent a\ b"),
         ),
+        (
+            r'option httpchk GET / "HTTP/1.1\r\nHost: ${HOST}\r\nX-A:  50%\r\nEmpty:\r\n"',
+            ("option httpchk", 'http-check send meth GET uri / ver HTTP/1.1 hdr Host "${HOST}" hdr X-A "50%%"'),
+        ),
+        (
+            r"option httpchk GET / HTTP/1.1\r\nHost:\ x\r\n\r\nbody",
+            (r"option httpchk GET / HTTP/1.1\r\nHost:\ x\r\n\r\nbody",),
+        ),
+        (r"option httpchk GET / HTTP/1.1\r\nHost:\ 'x y'", (r"option httpchk GET / HTTP/1.1\r\nHost:\ 'x y'",)),
         ("option httpchk GET /health", ("option httpchk GET /health",)),
         ("option httpchk GET / HTTP/1.0", ("option httpchk GET / HTTP/1.0",)),
         ("mode http", ("mode http",)),
@@ -156,21 +212,84 @@ def test_the_shared_frontend_of_the_top_section_is_filtered_too() -> None:
     assert (found.shared, len(found.dropped)) == (("bind :1",), 2)
 
 
-def test_haproxy_takes_what_is_rewritten(haproxy: HaproxyBinary, tmp_path: Path) -> None:
-    section, _ = modern_section(Section("listen stats 127.0.0.1:18998", ("stats enable",)))
-    lines = [
-        section.title,
-        *section.lines,
-        "backend b",
-        *modernised(CHECK),
-        "http-check expect string OK",
-        "server s 127.0.0.1:1",
-    ]
+NEEDS = {
+    "stick match": "stick-table type ip size 10",
+    "stick on": "stick-table type ip size 10",
+    "stick store-": "stick-table type ip size 10",
+    "use-server": "server s9 127.0.0.1:9",
+    "http-check": "option httpchk",
+    "tcp-check": "option tcp-check",
+    "option external-check": "external-check command /bin/true",
+    "unique-id-header": "unique-id-format %ci",
+    "capture": "mode http",
+}
+"""Lines that HAProxy takes only beside another one."""
+
+TOP = {
+    "global": ["external-check", "insecure-fork-wanted"],
+    "defaults": ["mode http", *(f"timeout {one} 1s" for one in ("client", "server", "connect"))],
+    "extra_sections": {
+        "http-errors e": ["errorfile 503 /dev/null"],
+        "mailers m": ["mailer one 127.0.0.1:25"],
+        "backend b": ["server s9 127.0.0.1:9"],
+        "listen stats 127.0.0.1:18998": ["stats enable", *(f"http-check {one}" for one in ("disable-on-404",))],
+        "frontend titled :18997": ["maxconn 5"],
+    },
+    "shared_frontend": ["bind 127.0.0.1:18996", "mode http"],
+}
+REWRITTEN = [
+    CHECK,
+    r'option httpchk GET / "HTTP/1.1\r\nHost: ${HOME}\r\nX-A:  50%\r\nEmpty:\r\n"',
+    r"option httpchk OPTIONS * HTTP/1.1\r\nHost:\ x\r\nUser-Agent:\ a\ b%20\r\nConnection:close",
+]
+
+
+def one_service_for_each_line(version: tuple[int, ...]) -> dict[str, SynapseService]:
+    """By name, a service whose settings hold one line of the tables, in one part."""
+    taken = [one for one in lines(BOTH + BACKEND + FRONTEND) if SINCE.get(name_of(one), (0, 0)) <= version]
+    negated = [one for one in NEGATED if NOT_NEGATED_SINCE.get(name_of(one), (9, 9)) > version]
+    negated = [one for one in negated if SINCE.get(name_of(one), (0, 0)) <= version]
+    services: dict[str, SynapseService] = {}
+    for number, line in enumerate([*taken, "no log", *negated, *REWRITTEN]):
+        for part in PARTS:
+            name = f"{part}-{number}"
+            own = line.replace("id 77", f"id {1000 + len(services)}").replace("guid x", f"guid g{len(services)}")
+            needed = next((one for start, one in NEEDS.items() if line.startswith(start)), "mode http")
+            if part == "shared_frontend":
+                needed = "mode http"
+                if line == "stats http-request allow":  # never beside `stats auth`, and this frontend has them all
+                    continue
+            haproxy = {"port": 1024 + len(services), part: [needed, own], "bind_address": "127.0.0.1"}
+            services[name] = SynapseService.model_validate({"discovery": {"method": "base"}, "haproxy": haproxy})
+    return services
+
+
+def name_of(line: str) -> str:
+    keyword = lookup(line.removeprefix("no "))
+    return "" if keyword is None else keyword.name
+
+
+def test_haproxy_takes_every_line_where_it_goes(haproxy: HaproxyBinary, tmp_path: Path) -> None:
+    services = one_service_for_each_line(haproxy.version)
+    found = frame(HaproxySettings.model_validate(TOP), services, (), "host")
+    file = render(found.empty).text
+    assert sum("\\r" in line for line in file.split("\n")) == 0
     path = tmp_path / "haproxy.cfg"
-    path.write_text(
-        "\n".join(
-            ["defaults", "mode http", *(f"timeout {one} 1s" for one in ("client", "server", "connect")), *lines, ""]
-        )
-    )
-    answer = subprocess.run([haproxy.path, "-c", "-f", path], capture_output=True, text=True, timeout=30, check=False)
-    assert (answer.returncode, "WARNING" in answer.stderr) == (0, False), answer.stderr
+    path.write_text(file)
+    answer = subprocess.run([haproxy.path, "-c", "-f", path], capture_output=True, text=True, timeout=60, check=False)
+    alerts = [line for line in answer.stderr.splitlines() if "[ALERT]" in line]
+    texts = file.split("\n")
+    numbers = [int(number) for number in re.findall(r"haproxy\.cfg:(\d+)\]", "\n".join(alerts))]
+    assert (answer.returncode, alerts, [texts[number - 1] for number in numbers]) == (0, [], [])
+
+
+def test_haproxy_refuses_some_of_what_is_rewritten(haproxy: HaproxyBinary, tmp_path: Path) -> None:
+    """That the rewriting is needed: the lines as they were are no configuration that this HAProxy takes."""
+    path = tmp_path / "haproxy.cfg"
+    for refused in (
+        "listen stats 127.0.0.1:18998\n",
+        *([f"backend b\n{CHECK}\n"] if haproxy.version >= (2, 8) else []),
+    ):
+        path.write_text(refused)
+        answer = subprocess.run([haproxy.path, "-c", "-f", path], capture_output=True, timeout=30, check=False)
+        assert answer.returncode != 0

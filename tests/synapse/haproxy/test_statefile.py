@@ -84,3 +84,17 @@ def test_a_file_that_cannot_be_read_is_empty_and_told(tmp_path: Path) -> None:
         assert len(said) == 1
         assert str(path) in str(said[0])
         assert state.past.newest() == {}
+
+
+async def test_a_disk_that_refuses_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statefile, "SPACING", 0.01)
+    said: list[Event] = []
+    path = tmp_path / "not-yet" / "state.json"
+    state = StateFile(path, 100, said.append)
+    async with running(state, []):
+        state.see("svc", OWN, Entry((A,)), {})
+        await eventually(lambda: bool(said), "told")
+        assert state.trouble == (f"{path} cannot be written: No such file or directory",)
+        path.parent.mkdir()
+        await eventually(lambda: state.trouble == (), "written in the end")
+        assert servers(path).keys() == {"a_h:80"}

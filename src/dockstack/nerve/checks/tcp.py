@@ -20,10 +20,10 @@ async def connect(target: Address) -> None:
     A connection to a port of the ephemeral range on which nobody listens can, on the same host, be given that very
     port as its source: TCP's simultaneous open then connects the socket with itself, and a dead service looks alive.
     """
-    transport, closed = await asyncio.get_running_loop().create_connection(_Closed, target.host, target.port)
+    transport, protocol = await asyncio.get_running_loop().create_connection(_Closed, target.host, target.port)
     peer, own = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
     transport.abort()
-    await closed.event.wait()
+    await protocol.closed
     if peer == own:
         raise Unhealthy(f"nobody listens on {target}: the connection reached itself")
 
@@ -32,7 +32,8 @@ class _Closed(asyncio.Protocol):
     """Knows when its connection is closed, so that a check is over only when its socket is."""
 
     def __init__(self) -> None:
-        self.event = asyncio.Event()
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.event.set()
+        if not self.closed.done():  # its check may have been cancelled
+            self.closed.set_result(None)

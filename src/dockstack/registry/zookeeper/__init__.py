@@ -10,7 +10,7 @@ from aiozk.protocol.watches import WatchEvent
 
 from dockstack.errors import ConfigurationError, Problem
 from dockstack.events import Emit
-from dockstack.registry import Decoder, Lease, Locator, Registration, Registry, Snapshot, Tls
+from dockstack.registry import Decoder, Lease, Locator, Registration, Registry, Snapshot, tls
 from dockstack.registry.zookeeper.announce import Announcements
 from dockstack.registry.zookeeper.discover import Discovery
 from dockstack.registry.zookeeper.session import Session
@@ -26,8 +26,8 @@ async def open(locator: Locator, emit: Emit, persistent_watches: bool = True) ->
     """
     if not locator.hosts:
         raise ConfigurationError(Problem(str(locator), "there is no ZooKeeper host in it"))
-    tls = None if locator.tls is None else _context(locator.tls)
-    registry = ZooKeeper(locator, tls, emit, persistent_watches)
+    secure = None if locator.tls is None else tls.context(locator.tls, "ZooKeeper")
+    registry = ZooKeeper(locator, secure, emit, persistent_watches)
     try:
         async with servants() as tasks:
             tasks.create_task(registry.session.run())
@@ -41,8 +41,8 @@ async def open(locator: Locator, emit: Emit, persistent_watches: bool = True) ->
 class ZooKeeper:
     """Announcer and discoverer over one session."""
 
-    def __init__(self, locator: Locator, tls: ssl.SSLContext | None, emit: Emit, persistent_watches: bool) -> None:
-        self.session = Session(locator, tls, on_watch=self._happened, on_link=self._linked, emit=emit)
+    def __init__(self, locator: Locator, secure: ssl.SSLContext | None, emit: Emit, persistent_watches: bool) -> None:
+        self.session = Session(locator, secure, on_watch=self._happened, on_link=self._linked, emit=emit)
         self.announcements = Announcements(self.session, locator.root, emit)
         self._discovery = Discovery(self.session, locator.root, emit, persistent_watches)
 
@@ -77,17 +77,3 @@ class ZooKeeper:
     def _happened(self, event: WatchEvent) -> None:
         self.announcements.doubt(event.path)
         self._discovery.happened(event)
-
-
-def _context(tls: Tls) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=tls.ca_file)
-        if tls.cert_file is not None:
-            # An empty password: an encrypted key is refused, instead of asking at a terminal that nobody watches.
-            context.load_cert_chain(tls.cert_file, tls.key_file, password="")
-    except OSError as error:
-        raise ConfigurationError(Problem("TLS towards ZooKeeper", f"a file cannot be used: {error}")) from None
-    if not tls.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context

@@ -23,6 +23,7 @@ from dockstack.registry.zookeeper.connection import Interrupted
 from dockstack.registry.zookeeper.nodes import Attempt, Draft, Node
 from dockstack.registry.zookeeper.paths import make, under
 from dockstack.registry.zookeeper.session import Session
+from dockstack.runtime.latest import Latest
 from dockstack.runtime.loops import until_done
 
 _TRIES = 3  # creates within one put: the parent was missing, or the connection was cut
@@ -36,7 +37,11 @@ class _Held:
     lease: Lease
     draft: Draft
     node: Node
-    gone: asyncio.Event = field(default_factory=asyncio.Event)
+    gone: Latest[None] = field(default_factory=Latest)
+
+    @property
+    def is_gone(self) -> bool:
+        return self.gone.version > 0
 
     def is_of(self, lease: Lease) -> bool:
         """Whether the lease is for this node, whatever was written to it since."""
@@ -97,18 +102,18 @@ class Announcements:
                 await nodes.delete(self._session, held.node, lambda: self._at.get(held.node.path) != key)
             self._forget(held)
             entry.held = None
-            held.gone.set()
+            held.gone.put(None)
 
     def holds(self, lease: Lease) -> bool:
         """See the port."""
         held = self._held_by(lease)
-        return held is not None and not held.gone.is_set()
+        return held is not None and not held.is_gone
 
     async def lost(self, lease: Lease) -> None:
         """See the port."""
         held = self._held_by(lease)
         if held is not None:
-            await held.gone.wait()
+            await held.gone.after(0)
 
     # what the session and the watches say
 
@@ -123,7 +128,7 @@ class Announcements:
         for key, entry in self._entries.items():
             if entry.held is not None:
                 if self._ended(entry.held):
-                    entry.held.gone.set()
+                    entry.held.gone.put(None)
                 self._doubt(key)
 
     async def verify(self) -> None:
@@ -160,10 +165,10 @@ class Announcements:
             async with self._turn(key) as entry:
                 queued.discard(key)
                 held = entry.held
-                if held is None or held.gone.is_set():
+                if held is None or held.is_gone:
                     return
                 if not await nodes.is_there(self._session, held.node):
-                    held.gone.set()
+                    held.gone.put(None)
         except exc.ResponseError:
             return  # a node that may not be asked for is still there
         except RegistryUnavailable:
@@ -181,14 +186,14 @@ class Announcements:
 
     async def _rewritten(self, before: _Held | None, draft: Draft) -> Node | None:
         """The node from before with new data, if it can stay; else None."""
-        if before is None or before.gone.is_set() or self._ended(before) or before.draft.place != draft.place:
+        if before is None or before.is_gone or self._ended(before) or before.draft.place != draft.place:
             return None
         # Until the answer is here the node may hold either.
         before.node = replace(before.node, data=before.node.data | {draft.data})
         try:
             return await nodes.write(self._session, before.node.path, draft)
         except exc.NoNode:
-            before.gone.set()
+            before.gone.put(None)
             return None
 
     async def _created(self, entry: _Entry, draft: Draft) -> Node:
@@ -242,12 +247,12 @@ class Announcements:
         held = _Held(Lease(registration, node.path.rpartition("/")[2], f"{self._session.id:#x}"), draft, node)
         if before is not None:
             self._forget(before)
-            if before.node.path != node.path and not before.gone.is_set():
+            if before.node.path != node.path and not before.is_gone:
                 self._left[before.node.path] = before
-            if before.draft.place == draft.place and not before.gone.is_set():
+            if before.draft.place == draft.place and not before.is_gone:
                 held.gone = before.gone  # the same node: who waits for its loss goes on
             else:
-                before.gone.set()
+                before.gone.put(None)
         entry.held, entry.attempt = held, None
         self._at[node.path] = registration.key
         self._left.pop(node.path, None)

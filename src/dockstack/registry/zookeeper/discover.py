@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Iterable
+from dataclasses import replace
+from time import monotonic
+from typing import TypeVar
 
 from aiozk import exc
 from aiozk.protocol.children import GetChildrenRequest
@@ -25,6 +28,8 @@ from dockstack.registry.zookeeper.paths import join, make, parent, under
 from dockstack.registry.zookeeper.session import Session
 from dockstack.registry.zookeeper.wire import unwatch, watch_below
 from dockstack.runtime.pace import pauses
+
+T = TypeVar("T")
 
 _LONGEST_PAUSE = 1.0  # seconds before a read that failed is tried again
 _MOST_EVENTS = 10_000  # nodes told of while nobody reads; then all is read again
@@ -57,7 +62,7 @@ class Discovery:
         where = under(self._root, path)
         once = _Follower(path, decoder)
         try:
-            names = await self._children(where, False)
+            names = await once.timed("children", self._children(where, False))
             await self._get(where, once, names, False)
             await self._get_own(where, once, False)
         except exc.NoNode:
@@ -106,6 +111,7 @@ class Discovery:
             try:
                 return await self._current(path, follower)
             except (RegistryUnavailable, exc.ResponseError) as error:
+                follower.forget_times()
                 follower.restart()
                 if self._session.is_connected and str(error) != said:  # the session tells of a lost connection
                     said = str(error)
@@ -128,12 +134,12 @@ class Discovery:
             await self._arm(path)
         one_shot = not self._persistent
         try:
-            names = await self._children(path, one_shot)
+            names = await follower.timed("children", self._children(path, one_shot))
         except exc.NoNode:
-            if not await self._made(path, one_shot):
+            if not await follower.timed("create_path", self._made(path, one_shot)):
                 follower.nodes, follower.hidden, follower.data = {}, set(), b""
                 return
-            names = await self._children(path, one_shot)
+            names = await follower.timed("children", self._children(path, one_shot))
         follower.nodes, follower.hidden = {}, set()
         await self._get(path, follower, names, one_shot)
         await self._get_own(path, follower, one_shot)
@@ -149,7 +155,7 @@ class Discovery:
             follower.drop(name)
         if listing:
             try:
-                names = await self._children(path, one_shot)
+                names = await follower.timed("children", self._children(path, one_shot))
             except exc.NoNode:
                 follower.restart()
                 return
@@ -177,8 +183,11 @@ class Discovery:
 
     async def _read(self, path: str, follower: _Follower, names: list[str], watch: bool) -> None:
         """Reads these children, all at once; one that is gone meanwhile is gone, one that may not be read is named."""
+        if not names:
+            return
         requests = [GetDataRequest(path=join(path, name), watch=watch) for name in names]
-        for name, node in zip(names, await self._session.call_all(requests), strict=True):
+        answers = await follower.timed("get", self._session.call_all(requests))
+        for name, node in zip(names, answers, strict=True):
             follower.drop(name)
             if isinstance(node, exc.NoNode):
                 continue
@@ -191,7 +200,8 @@ class Discovery:
 
     async def _get_own(self, path: str, follower: _Follower, watch: bool) -> None:
         try:
-            follower.data = (await self._session.call(GetDataRequest(path=path, watch=watch))).data or b""
+            read = await follower.timed("get", self._session.call(GetDataRequest(path=path, watch=watch)))
+            follower.data = read.data or b""
         except exc.NoNode:
             follower.data = b""
 
@@ -236,10 +246,23 @@ class _Follower:
         self._own = False
         self._listing = False
         self._wake = asyncio.Event()
+        self._spent: list[tuple[str, float]] = []
 
     def snapshot(self) -> Snapshot:
         problems = tuple(f"{under(self._path, name)}: this user may not read it" for name in sorted(self.hidden))
-        return self._decoding.snapshot(self.nodes, self.data, problems)
+        spent, self._spent = tuple(self._spent), []
+        return replace(self._decoding.snapshot(self.nodes, self.data, problems), spent=spent)
+
+    async def timed(self, what: str, request: Awaitable[T]) -> T:
+        """The answer; the time until then is part of what the next snapshot has cost."""
+        began = monotonic()
+        answer = await request
+        self._spent.append((what, monotonic() - began))
+        return answer
+
+    def forget_times(self) -> None:
+        """A read has failed: what it took is part of no snapshot."""
+        self._spent.clear()
 
     def drop(self, name: str) -> None:
         """Nothing is known of this child any more."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dockstack.events import WARNING, Event
+from dockstack.registry import Locator
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class Expired(Event):
 
     level: ClassVar[int] = WARNING
     session: int
+    locator: Locator
 
     def __str__(self) -> str:
         return f"ZooKeeper session {self.session:#x} has expired; everything is registered again in a new one"

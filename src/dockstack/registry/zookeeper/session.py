@@ -96,7 +96,7 @@ class Session:
             try:
                 connection = await self._open(await self._next_server())
             except _Refused:
-                self._emit(Expired(self.id))
+                self._emit(Expired(self.id, self._locator))
                 self.id, self._password = _NO_SESSION
                 self._on_link(0)
                 continue  # without a pause, but only once: without a session nothing can be refused

@@ -92,7 +92,8 @@ class Applier:
         found += [f"no HAProxy answers on {seat.path}" for seat in self._seats if seat.link is None]
         found += [f"a reload is due: {reason}" for reason in self._reloader.reasons]
         complaint = self._reloader.complaint
-        return (*found, *((complaint,) if complaint else ()), *self._drafts.problems)
+        said = (complaint,) if complaint else ()
+        return (*found, *said, *self._file.trouble, *self._drafts.problems)
 
     def has_applied(self, picture: Picture) -> bool:
         """Whether this picture was taken up and HAProxy has all of it."""

@@ -1,45 +1,90 @@
-"""Which servers a file is refused for: a bad line is left out by name, where HAProxy refuses the whole file. Pure."""
+"""Whom a file is refused for: one server or one service is left out by name, where HAProxy refuses the whole. Pure."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from dockstack.synapse.haproxy.model import Document
+from dockstack.synapse.haproxy.model import Document, Stanza
 from dockstack.synapse.haproxy.server import write
 
 _PLACE = re.compile(r"\[(?P<file>[^][]+):(?P<line>\d+)\]")
 _NAMED = re.compile(r"'?server '?(?P<backend>[^\s'/]+)/(?P<server>[^\s'/]+)'")
+_PROXY = re.compile(r"\b(?:[Pp]roxy|[Bb]ackend|[Ff]rontend) '(?P<name>[^']+)'")
 
 
-def blamed(said: Iterable[str], text: str, file: Path, document: Document) -> tuple[tuple[str, str, str], ...]:
-    """(service, server, HAProxy's words) for each discovered server whose line HAProxy names as wrong.
+@dataclass(frozen=True, slots=True)
+class Blame:
+    """Whose lines HAProxy names as wrong, with its words: (service, server, words), and words by service where the
+    fault is in the service's own lines.
+    """
 
-    `said` are the lines of `haproxy -c` about `file`, which holds `text`, the rendering of `document`.
+    servers: tuple[tuple[str, str, str], ...] = ()
+    services: tuple[tuple[str, str], ...] = ()
+
+
+def blamed(said: Iterable[str], text: str, file: Path, document: Document) -> Blame:
+    """Who is to be left out, so that the rest is taken.
+
+    `said` are the lines of `haproxy -c` about `file`, which holds `text`, the rendering of `document`. Where every
+    service is named the fault is in what they share, and none of them is blamed.
     """
     lines = text.splitlines()
-    alerts = [line for line in said if "[ALERT]" in line]
-    found: dict[tuple[str, str], str] = {}
-    by_backend = {stanza.backend.name: stanza for stanza in document.stanzas.values()}
-    for alert in alerts:
-        place = _PLACE.search(alert)
-        named = _NAMED.search(alert)
+    servers: dict[tuple[str, str], str] = {}
+    services: dict[str, str] = {}
+    titles = _titles(document)
+    for alert in (line.strip() for line in said if "[ALERT]" in line):
+        place, named, proxy = _PLACE.search(alert), _NAMED.search(alert), _PROXY.search(alert)
         if place is not None and place["file"] == str(file) and 0 < int(place["line"]) <= len(lines):
             at = int(place["line"]) - 1
-            title = next((one for one in reversed(lines[:at]) if one and not one[0].isspace()), "")
-            backend, line = title.removeprefix("backend "), lines[at].strip()
+            title = next((one for one in reversed(lines[: at + 1]) if one and not one[0].isspace()), "")
+            line = lines[at].strip()
         elif named is not None:
-            backend, line = named["backend"], f"server {named['server']} "
+            title, line = f"backend {named['backend']}", f"server {named['server']} "
+        elif proxy is not None:
+            title, line = _title(proxy["name"], titles), ""
         else:
             continue
-        stanza = by_backend.get(backend)
-        if stanza is None or not line.startswith("server "):
+        stanza = titles.get(title)
+        if stanza is None:
             continue
-        name = line.split()[1]
-        if any(one.name == name and write(one).startswith(line.strip()) for one in stanza.backend.servers):
-            found.setdefault((stanza.service, name), alert.strip())
-    return tuple((service, server, line) for (service, server), line in found.items())
+        server = _server(stanza, line)
+        if server is not None:
+            servers.setdefault((stanza.service, server), alert)
+        elif place is not None or named is None:
+            services.setdefault(stanza.service, quoted((alert,), text, file)[0])
+    if len(services) == len(document.stanzas):
+        services = {}
+    told = tuple((service, server, words) for (service, server), words in servers.items())
+    return Blame(told, tuple(services.items()))
+
+
+def _titles(document: Document) -> Mapping[str, Stanza]:
+    """The stanza of each section that belongs to a service, by its title; a title that others have too is nobody's."""
+    found: dict[str, Stanza] = {}
+    for stanza in document.stanzas.values():
+        found[f"backend {stanza.backend.name}"] = stanza
+        if stanza.frontend is not None:
+            found[stanza.frontend.title] = stanza
+    for section in (*document.head, *document.tail):
+        found.pop(section.title, None)
+    return found
+
+
+def _title(name: str, titles: Mapping[str, Stanza]) -> str:
+    """The section that a proxy's name means; a frontend and a backend of one name are the same service's as a rule."""
+    return next((title for title in (f"backend {name}", f"frontend {name}") if title in titles), "")
+
+
+def _server(stanza: Stanza, line: str) -> str | None:
+    """The discovered server that the line of a stanza describes; None: it is one of the service's own lines."""
+    if not line.startswith("server "):
+        return None
+    name = line.split()[1]
+    known = any(one.name == name and write(one).startswith(line.strip()) for one in stanza.backend.servers)
+    return name if known else None
 
 
 def quoted(said: Iterable[str], text: str, file: Path) -> tuple[str, ...]:

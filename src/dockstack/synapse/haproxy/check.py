@@ -18,10 +18,15 @@ _PID = re.compile(r"(?<=^\[ALERT\])\s+\(\d+\) :")
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What came of it: accepted or not, and the lines that were said."""
+    """What came of it: accepted or not, the lines that were said, and who said them.
+
+    `sure`: the same configuration is refused the next time, too, as far as anybody knows.
+    """
 
     accepted: bool
     lines: tuple[str, ...] = ()
+    by: str = "HAProxy"
+    sure: bool = True
 
     @property
     def alerts(self) -> tuple[str, ...]:

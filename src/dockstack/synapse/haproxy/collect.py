@@ -1,4 +1,5 @@
-"""Servers that have left: their connections end in peace, up to a limit; then maintenance and, where sound, deletion.
+"""Servers that have left: their connections end in peace, up to a limit, when they are cut; then maintenance and, where
+sound, deletion.
 
 Never in the way of a change: each look is a command or two on a beat of its own, seldomer the longer a server lingers.
 """
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 
 from dockstack.synapse.haproxy.model import (
     Admin,
+    Cut,
     Delete,
     Document,
     Maintain,
@@ -44,7 +46,7 @@ class Leaving:
     """The servers of one process that nobody wants any more, and when to look at each again. No I/O."""
 
     def __init__(self, limit: float) -> None:
-        """`limit`: seconds that open connections of a draining server are given."""
+        """`limit`: seconds that open connections are given."""
         self._limit = limit
         self._gone: dict[Name, _Gone] = {}
 
@@ -100,16 +102,18 @@ class Leaving:
         """What to do with these servers; `sessions` are the open ones of those that drain."""
         found: list[Step] = []
         for key, admin in ripe:
+            over = now - self._gone[key].since >= self._limit
             if admin is Admin.DRAIN:
-                over = now - self._gone[key].since >= self._limit
                 if not over and sessions.get(key, 1):
                     continue
                 found.append(Maintain(*key))
+                if over:
+                    found.append(Cut(*key))
                 if not running.capabilities.can_delete:
                     del self._gone[key]
                     continue
                 self._gone[key].pause = FIRST
                 self._gone[key].at = now + FIRST
             elif running.capabilities.can_delete:
-                found.append(Delete(*key))
+                found += [Cut(*key), Delete(*key)] if over else [Delete(*key)]
         return tuple(found)

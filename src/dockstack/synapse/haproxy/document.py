@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from dockstack.errors import ConfigurationError
-from dockstack.model import Catalog, Entry, Instance
+from dockstack.model import Catalog, Entry, Instance, patched
 from dockstack.settings.synapse import HaproxySettings, SynapseService
 from dockstack.synapse.haproxy import sections
 from dockstack.synapse.haproxy.meaning import defaults_of
@@ -118,15 +118,17 @@ class Picture:
 
     def with_service(self, name: str, own: SynapseService) -> Picture:
         """The picture in which a service has these settings."""
-        return replace(self, services=MappingProxyType({**self.services, name: own}))
+        return replace(self, services=patched(self.services, {name: own}))
 
 
 @dataclass(frozen=True, slots=True)
 class Drafted:
-    """A service's stanza, and a sentence for each instance that is not in it."""
+    """A service's stanza, and a sentence for each instance that is not in it. `offered` are its servers with those that
+    HAProxy has refused."""
 
     stanza: Stanza
     problems: tuple[str, ...]
+    offered: tuple[Server, ...] = ()
 
 
 def draft(
@@ -145,7 +147,7 @@ def draft(
     """
     placed = place(frame.rules[service], entry, addresses, known, departed)
     servers = tuple(one for one in placed.servers if one not in refused) if refused else placed.servers
-    return Drafted(frame.skeletons[service].with_servers(servers), placed.problems)
+    return Drafted(frame.skeletons[service].with_servers(servers), placed.problems, placed.servers)
 
 
 def settled(wanted: Document, structure: Document, running: Running) -> Document:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import Protocol
 
@@ -10,9 +10,10 @@ from dockstack.events import Emit, Warn
 from dockstack.model import Catalog, Entry, Instance
 from dockstack.registry.url import is_name
 from dockstack.settings.synapse import SynapseService
-from dockstack.synapse.events import ServerRefused
+from dockstack.synapse.events import ServerRefused, ServiceRefused
 from dockstack.synapse.haproxy.document import Frame, Picture, draft
 from dockstack.synapse.haproxy.model import Document, Running, Server
+from dockstack.synapse.haproxy.sound import Sound
 from dockstack.synapse.names import Names
 
 Remember = Callable[[str, Entry, Mapping[str, int]], None]
@@ -51,9 +52,11 @@ class Drafts:
         self._remember = remember
         self._past = past
         self._emit = emit
+        self._given: Frame | None = None
         self._frame: Frame | None = None
+        self._sound = Sound()
         self._hosts: dict[str, frozenset[str]] = {}
-        self._refused: dict[str, set[Server]] = {}
+        self._refused: dict[str, dict[Server, str]] = {}
         self._problems: dict[str, tuple[str, ...]] = {}
         self._catalog = Catalog()
         self.picture: Picture | None = None
@@ -61,8 +64,10 @@ class Drafts:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """A sentence for each instance that is not served at present."""
-        return tuple(problem for each in self._problems.values() for problem in each)
+        """A sentence for each instance, and for each service, that is not served as it is wanted."""
+        servers = (sentence for each in self._refused.values() for sentence in each.values())
+        instances = (problem for each in self._problems.values() for problem in each)
+        return (*self._sound.problems, *servers, *instances)
 
     def take(self, picture: Picture) -> frozenset[str]:
         """Makes the document that of this picture; returns the services whose stanza is a new one, or is gone.
@@ -72,9 +77,12 @@ class Drafts:
         if picture is self.picture:
             return frozenset()
         self.picture = picture
-        frame, reframed = self._frame, frozenset[str]()
-        if frame is None or picture.services is not frame.services or picture.layout is not frame.layout:
-            reframed = self._reframe(picture.layout.frame(picture.services, frame))
+        given, reframed = self._given, frozenset[str]()
+        if given is None or picture.services is not given.services or picture.layout is not given.layout:
+            if given is not None and picture.layout is not given.layout:
+                self._sound.forgive()  # somebody has asked for all settings anew: a file that was missing may be there
+            self._given = picture.layout.frame(picture.services, given)
+            reframed = self._reframe(self._given)
         last, self._catalog = self._catalog, picture.catalog
         changed = picture.catalog.changed_since(last)
         self._see(dict.fromkeys((*reframed, *changed)))
@@ -83,9 +91,10 @@ class Drafts:
             self._names.want(host for hosts in self._hosts.values() for host in hosts)
         return self._draft(dict.fromkeys((*reframed, *changed))) | reframed
 
-    def _reframe(self, new: Frame) -> frozenset[str]:
+    def _reframe(self, given: Frame) -> frozenset[str]:
         """Takes new settings; returns the services whose skeleton or rules are others, and those that are gone."""
-        old, self._frame = self._frame, new
+        old, new = self._frame, self._sound.in_force(given)
+        self._frame = new
         names = {**new.skeletons, **({} if old is None else old.skeletons)}
         changed = frozenset(
             name
@@ -94,7 +103,7 @@ class Drafts:
             or old.skeletons.get(name) != new.skeletons.get(name)
             or old.rules.get(name) != new.rules.get(name)
         )
-        for name in names.keys() - new.skeletons.keys():
+        for name in names.keys() - given.skeletons.keys():
             for memory in (self._hosts, self._refused, self._problems, self._ids):
                 memory.pop(name, None)
         kept = self.wanted.stanzas
@@ -124,19 +133,42 @@ class Drafts:
             stanza = self.wanted.stanzas.get(service)
             found = [] if stanza is None else [one for one in stanza.backend.servers if one.name == name]
             if found:
-                self._refused.setdefault(service, set()).update(found)
-                self._emit(ServerRefused(service, name, line))
+                event = ServerRefused(service, name, line)
+                self._refused.setdefault(service, {}).update(dict.fromkeys(found, str(event)))
+                self._emit(event)
                 hit.append(service)
         return self._draft(dict.fromkeys(hit))
 
+    def leave(self, services: Iterable[tuple[str, str]]) -> frozenset[str]:
+        """Leaves the settings of these services as they were when HAProxy took them last, or the services out, until
+        their settings change. Returns what is new for it, as `take` does. Each is a service, and HAProxy's words.
+        """
+        if self._given is None or self._frame is None:
+            return frozenset()
+        hit = self._sound.leave(services, self._given, self._frame)
+        if not hit:
+            return frozenset()
+        for name in hit:
+            self._emit(ServiceRefused(self._sound.sentence(name)))
+        reframed = self._reframe(self._given)
+        return self._draft(reframed) | reframed
+
+    def trust(self, document: Document) -> None:
+        """HAProxy takes this document: what is in it can stand in for what it refuses later."""
+        if self._frame is not None:
+            self._sound.trust(document, self._frame)
+
     def learn(self, running: Running) -> frozenset[str]:
         """Takes over the ids that servers have in the running process; returns the services that are new for it."""
+        if running.loaded is not None:
+            self.trust(running.loaded)
         found = {name: (one.server for one in each.servers.values()) for name, each in running.backends.items()}
         return self._learn(found)
 
     def recall(self, document: Document) -> frozenset[str]:
         """Takes over the ids of the file of the last run, as `learn` does: it follows a change sooner than the
         snapshot, and what it holds was served."""
+        self.trust(document)
         return self._learn({one.backend.name: one.backend.servers for one in document.stanzas.values()})
 
     def _learn(self, found: Mapping[str, Iterable[Server]]) -> frozenset[str]:
@@ -181,6 +213,9 @@ class Drafts:
         frame = self._frame
         for service in services:
             if frame is None or service not in frame.skeletons:
+                if self._given is not None and service in self._given.skeletons:  # left out, and known all the same
+                    ids = self._ids.setdefault(service, {})
+                    self._remember(service, self._catalog.entries.get(service, Entry(())), ids)
                 continue
             entry = self._catalog.entries.get(service, Entry(()))
             if service in self._hosts:  # a name that is being looked up is neither served nor a fault yet
@@ -199,6 +234,7 @@ class Drafts:
                 refused=self._refused.get(service, ()),
             )
             self._say(service, drafted.problems)
+            self._forgive(service, drafted.offered)
             fresh = {one.name: one.id for one in drafted.stanza.backend.servers if one.id is not None}
             for name, number in fresh.items():  # the newest stand at the end
                 ids.pop(name, None)
@@ -212,6 +248,13 @@ class Drafts:
         if stanzas:
             self.wanted = self.wanted.with_stanzas(*stanzas)
         return frozenset(one.service for one in stanzas)
+
+    def _forgive(self, service: str, offered: Collection[Server]) -> None:
+        """A server that was refused is forgotten when it is not described like this any more."""
+        if service in self._refused:
+            kept = {one: said for one, said in self._refused.pop(service).items() if one in offered}
+            if kept:
+                self._refused[service] = kept
 
     def _say(self, service: str, problems: tuple[str, ...]) -> None:
         if problems == self._problems.get(service, ()):

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from types import MappingProxyType
 
+from dockstack.model import patched
 from dockstack.synapse.haproxy.model import (
     Add,
     Admin,
@@ -55,7 +56,7 @@ def after(running: Running, steps: Iterable[Step]) -> Running:
             servers = touched[step.backend] = dict(running.backends.get(step.backend, RunningBackend()).servers)
         _apply(servers, step, running.capabilities)
     changed = {name: RunningBackend(MappingProxyType(servers)) for name, servers in touched.items()}
-    return replace(running, backends=MappingProxyType({**running.backends, **changed})) if changed else running
+    return replace(running, backends=patched(running.backends, changed)) if changed else running
 
 
 def _apply(servers: dict[str, RunningServer], step: Step, capabilities: Capabilities) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dockstack.events import Emit
-from dockstack.runtime.files import write_atomically
+from dockstack.runtime.files import Trouble, write_atomically
 from dockstack.runtime.loops import until_done
 from dockstack.synapse.haproxy.model import Document
 from dockstack.synapse.haproxy.render import Rendered, render
@@ -25,6 +25,7 @@ class File:
     def __init__(self, path: Path, marked: bool, emit: Emit) -> None:
         self.path = path
         self.text: str | None = None
+        self._trouble = Trouble(path)
         self._marked = marked
         self._emit = emit
         self._pending: Callable[[], Document] | None = None
@@ -33,6 +34,11 @@ class File:
         self._turn = threading.Lock()
         self._asked = 0
         self._written = 0
+
+    @property
+    def trouble(self) -> tuple[str, ...]:
+        """Why the file on disk is not as it is wanted, if the disk refuses it."""
+        return (self._trouble.said,) if self._trouble.said else ()
 
     def put(self, document: Callable[[], Document]) -> None:
         """The file is to hold this document, soon; it is worked out only when its turn comes. No I/O here."""
@@ -55,7 +61,8 @@ class File:
             if number < self._written:  # a write that was given up and ran on in its thread
                 return
             if text != self.text:
-                write_atomically(self.path, text.encode(), MODE)
+                with self._trouble.watched():
+                    write_atomically(self.path, text.encode(), MODE)
             self.text = text
             self._written = number
 

@@ -37,7 +37,7 @@ class Keyword:
 
 # A line is one word, or `HEAD: REST …` for keywords of several words (`+` joins words of the rest).
 _BOTH = """
-acl bind-process compression description disabled enabled errorfile errorloc errorloc302 errorloc303 force-persist
+acl compression description disabled enabled errorfile errorloc errorloc302 errorloc303 force-persist
 http-request http-response ignore-persist log log-format log-format-sd log-tag mode redirect
 email-alert: from level mailers myhostname to
 option: forwardfor http-buffer-request http-keep-alive http-no-delay http-server-close
@@ -82,6 +82,7 @@ option: http-restrict-req-hdr-names
 _NEWER_BACKEND = """
 hash-balance-factor http-check retry-on server-template srvtcpka-cnt srvtcpka-idle srvtcpka-intvl tcp-check
 option: forwarded h1-case-adjust-bogus-server
+tcp-check: send-binary-lf send-lf
 """
 _NEWER_FRONTEND = """
 clitcpka-cnt clitcpka-idle clitcpka-intvl error-log-format filter http-after-response
@@ -149,6 +150,11 @@ def _entries(block: str) -> list[str]:
     return names
 
 
+def _begins_as_an_old_one(name: str) -> bool:
+    """Whether SmartStack, which looks only at how a line begins, has let it through: `server-template` for `server`."""
+    return name.startswith(tuple(_entries(_BOTH + _BACKEND + _FRONTEND)))
+
+
 def _table() -> Mapping[str, Keyword]:
     table: dict[str, Keyword] = {}
     # The newer heads `http-check` and `tcp-check` stand for all their rules; a longer known name goes before them.
@@ -161,7 +167,7 @@ def _table() -> Mapping[str, Keyword]:
         (_NEWER_FRONTEND, Side.FRONTEND, True),
     ):
         for name in _entries(block):
-            table[name] = Keyword(name, side, side, newer)
+            table[name] = Keyword(name, side, side, newer and not _begins_as_an_old_one(name))
     # A frontend and a backend of one name cannot share an id.
     table["id"] = Keyword("id", Side.BOTH, Side.BACKEND)
     table["guid"] = Keyword("guid", Side.BOTH, Side.BACKEND, newer=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from dockstack.errors import HaproxyUnavailable
+from dockstack.model import patched
 from dockstack.synapse.haproxy.commands import commands
 from dockstack.synapse.haproxy.effects import after, loaded
 from dockstack.synapse.haproxy.model import Document, Running, Step, capabilities
@@ -98,7 +99,7 @@ class Link:
             seen = observe(
                 replace(self.running, backends=MappingProxyType(one)), {backend: {}, **states}, static
             ).backends
-            self.running = replace(self.running, backends=MappingProxyType({**self.running.backends, **seen}))
+            self.running = replace(self.running, backends=patched(self.running.backends, seen))
 
     async def sessions(self, backends: Sequence[str]) -> Mapping[tuple[str, str], int]:
         """Open sessions by backend and server. Raises HaproxyUnavailable."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from dockstack.model import Address
+from dockstack.model import Address, patched
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +77,7 @@ class Document:
 
     def with_stanzas(self, *stanzas: Stanza) -> Document:
         """A document in which these services have these stanzas; a new service stands at the end."""
-        return Document(
-            self.head, MappingProxyType({**self.stanzas, **{one.service: one for one in stanzas}}), self.tail
-        )
+        return Document(self.head, patched(self.stanzas, {one.service: one for one in stanzas}), self.tail)
 
 
 class Admin(enum.Enum):

@@ -9,6 +9,7 @@ What becomes of a difference:
 | a server that left, HTTP | `Maintain`: a cookie would still bring clients to a draining one; open requests end |
 | a server that left, TCP | `Drain`: open sessions go on (who applies the plan limits for how long) |
 | a server that left, with `on-marked-down shutdown-sessions` | `Maintain`: HAProxy then cuts its sessions |
+| any of these, with no time given to sessions | `Maintain`, `Cut` |
 | another weight | `SetWeight` |
 | other options, cookie, id or address, same name | `Maintain`, `Delete`, `Add` if another one serves; or a reload |
 | a new or gone service, other lines or listening address, other sections | a reload |
@@ -34,6 +35,7 @@ from dockstack.synapse.haproxy.model import (
     Admin,
     Backend,
     Capabilities,
+    Cut,
     Delete,
     Document,
     Drain,
@@ -62,11 +64,13 @@ def plan(
     wanted: Document,
     changed: Iterable[str] | None = None,
     stuck: frozenset[tuple[str, str]] = frozenset(),
+    cut: bool = False,
 ) -> Plan:
     """The steps and the reload reasons from `running` to `wanted`.
 
     `changed` are the services to look at; None is all of them, the gone ones included. The work is in proportion to
     it. `stuck` are servers (backend, name) that HAProxy did not delete in time: their change becomes a reload.
+    `cut`: the sessions of a server that leaves or changes are closed at once.
     """
     loaded = running.loaded
     reasons = [] if loaded is None else [*_framing(loaded, wanted)]
@@ -81,7 +85,7 @@ def plan(
         now = None if new is None else _now(running, old, new)
         if new is not None and now is not None:
             traits = new.backend if old is None else old.backend
-            difference = _Difference(service, now, new.backend, traits, running.capabilities, stuck, old is None)
+            difference = _Difference(service, now, new.backend, traits, running.capabilities, stuck, cut, old is None)
             difference.work_out()
             steps += difference.steps
             reasons += difference.reasons
@@ -141,6 +145,7 @@ class _Difference:
     traits: Backend
     capabilities: Capabilities
     stuck: frozenset[tuple[str, str]]
+    cut: bool
     on_trust: bool
     steps: list[Step] = field(default_factory=list)
     reasons: list[Reason] = field(default_factory=list)
@@ -292,7 +297,7 @@ class _Difference:
             self._because(f"server {name} changes: {why}")
             return False
         if self.now[name].admin is not Admin.MAINT:
-            self.steps.append(Maintain(self.wanted.name, name))
+            self._maintain(name)
         self.steps.append(Delete(self.wanted.name, name))
         self._append(server, anchored)
         return True
@@ -301,5 +306,12 @@ class _Difference:
         for name, now in self.now.items():
             if now.admin is Admin.READY and name not in self.staying:
                 cuts = meaning(now.server, self.traits.default_server).cuts_sessions
-                drains = self.traits.mode == "tcp" and not cuts
-                self.steps.append(Drain(self.wanted.name, name) if drains else Maintain(self.wanted.name, name))
+                if self.traits.mode == "tcp" and not cuts and not self.cut:
+                    self.steps.append(Drain(self.wanted.name, name))
+                else:
+                    self._maintain(name)
+
+    def _maintain(self, name: str) -> None:
+        self.steps.append(Maintain(self.wanted.name, name))
+        if self.cut:
+            self.steps.append(Cut(self.wanted.name, name))

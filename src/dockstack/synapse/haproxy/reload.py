@@ -84,6 +84,7 @@ class Reloader:
         self._checking: asyncio.Task[Candidate] | None = None
         self._switching: asyncio.Task[HaproxyUnavailable | None] | None = None
         self._redrafted: frozenset[str] = frozenset()
+        self._left = False
         self.complaint = ""
         self.count = 0
 
@@ -128,7 +129,9 @@ class Reloader:
             if self._checking.done():
                 task, self._checking = self._checking, None
                 candidate = task.result()
-                if self._pending.reasons:  # HAProxy may have been started anew with all that is wanted meanwhile
+                # HAProxy may have been started anew with all that is wanted meanwhile; and where services were left
+                # out it is to be seen first whether a reload is due without them.
+                if self._pending.reasons and not self._left:
                     await self._decide(candidate, tasks)
         elif self._policy.reloads and due is not None and due <= now:
             document = self._parts.drafts.wanted
@@ -136,25 +139,31 @@ class Reloader:
             if self._pending.postponed(rendered.mark, now):
                 return
             if self._parts.engine.checks:
+                self._left = False
                 self._checking = tasks.create_task(self.check(document))
                 self._checking.add_done_callback(lambda _: wake.set())
             else:
                 await self._decide(Candidate(document, rendered.mark, Checked(True)), tasks)
 
     async def check(self, document: Document) -> Candidate:
-        """Has HAProxy look at a document; servers that it names as wrong are left out of what is wanted."""
+        """Has HAProxy look at a document; what it names as wrong, server or service, is left out of what is wanted."""
         rendered = self._file.render(document)
         checked = await self._check_text(rendered.text)
         for _ in range(_BLAMES):
             if checked.accepted:
                 break
             guilty = blamed(checked.lines, rendered.text, self._policy.candidate, document)
-            if not guilty:
+            if not (guilty.servers or guilty.services):
                 break
-            self._redrafted |= self._parts.drafts.refuse(guilty)
+            self._redrafted |= self._parts.drafts.refuse(guilty.servers)
+            left = self._parts.drafts.leave(guilty.services)
+            self._redrafted |= left
+            self._left = self._left or bool(left)
             document = self._parts.drafts.wanted
             rendered = self._file.render(document)
             checked = await self._check_text(rendered.text)
+        if checked.accepted:
+            self._parts.drafts.trust(document)
         return Candidate(document, rendered.mark, checked)
 
     async def _check_text(self, content: str) -> Checked:
@@ -163,19 +172,20 @@ class Reloader:
             await asyncio.to_thread(write_atomically, path, content.encode(), 0o600)
             return await self._parts.engine.check(path)
         except OSError as error:
-            return Checked(False, (f"{path} cannot be written: {error.strerror}",))
+            return Checked(False, (f"{path} cannot be written: {error.strerror}",), by="the disk", sure=False)
         finally:
             with suppress(OSError):
                 path.unlink()
 
-    def refuse(self, candidate: Candidate, by: str = "HAProxy", surely: bool = True) -> None:
+    def refuse(self, candidate: Candidate) -> None:
         """Says that the candidate cannot be loaded; its structure is left alone for a while (`Pending.refused`)."""
-        self._pending.refused(candidate.mark, asyncio.get_running_loop().time(), surely)
+        checked = candidate.checked
+        self._pending.refused(candidate.mark, asyncio.get_running_loop().time(), checked.sure)
         text = self._file.render(candidate.document).text
-        lines = quoted(candidate.checked.alerts, text, self._policy.candidate)
-        complaint = f"{by} refuses the new configuration: {lines[0] if lines else 'without a word'}"
+        lines = quoted(checked.alerts, text, self._policy.candidate)
+        complaint = f"{checked.by} refuses the new configuration: {lines[0] if lines else 'without a word'}"
         if complaint != self.complaint:
-            self._parts.emit(CandidateRefused(by, lines, self._parts.engine.running))
+            self._parts.emit(CandidateRefused(checked.by, lines, self._parts.engine.running))
         self.complaint = complaint
 
     async def _decide(self, candidate: Candidate, tasks: asyncio.TaskGroup) -> None:
@@ -222,7 +232,7 @@ class Reloader:
             if self._policy.writes and before is not None:
                 await self.write(before)
             lines = reloaded.lines or ("its words are in HAProxy's own log, on the standard error",)
-            self.refuse(Candidate(document, rendered.mark, Checked(False, lines)), "the reload", surely=False)
+            self.refuse(Candidate(document, rendered.mark, Checked(False, lines, by="the reload", sure=False)))
             return
         for seat in seats:
             retired = None if seat.link is None else seat.link.identity.pid

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from dockstack.model import moved, patched
 from dockstack.synapse.haproxy.model import Document, Section, Stanza
 from dockstack.synapse.haproxy.server import write
 
@@ -22,9 +23,8 @@ MARK_LINE = "setenv DOCKSTACK_MARK"
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A stanza with its text, and the digest of the text without the servers."""
+    """The text of a stanza, and the digest of that without the servers."""
 
-    stanza: Stanza
     text: str
     digest: bytes
 
@@ -52,22 +52,21 @@ def render(document: Document, before: Rendered | None = None, marked: bool = Tr
 
     `marked`: `global` gets a line that the running process can be asked for, to tell which structure it has loaded.
     """
-    old = {} if before is None else before.pages
-    pages: dict[str, Page] = {}
-    restructured = old.keys() != document.stanzas.keys()
-    for service, stanza in document.stanzas.items():
-        page = old.get(service)
-        if page is None or page.stanza is not stanza:
-            last, page = page, _page(stanza)
-            restructured = restructured or last is None or last.digest != page.digest
-        pages[service] = page
+    old: Mapping[str, Page] = MappingProxyType({}) if before is None else before.pages
+    stanzas = MappingProxyType({}) if before is None else before.document.stanzas
+    fresh = {service: _page(document.stanzas[service]) for service in moved(document.stanzas, stanzas)}
+    restructured = any(service not in old or old[service].digest != page.digest for service, page in fresh.items())
+    pages: Mapping[str, Page] = patched(old, fresh)
+    if list(pages) != list(document.stanzas):
+        restructured = True
+        pages = MappingProxyType({service: pages[service] for service in document.stanzas})
     kept = before is not None and before.document.head is document.head
     top = before.top if before is not None and kept else _top(document.head)
     bottom = f"\n{SHARED_LINE}\n" + "\n".join(map(_section, document.tail)) if document.tail else ""
     same = before is not None and not restructured and (top, bottom) == (before.top, before.bottom)
     name = before.mark if before is not None and same else _mark(top, pages, bottom)
     has_global = any(one.title == "global" for one in document.head)
-    return Rendered(document, top, MappingProxyType(pages), bottom, name, marked and has_global)
+    return Rendered(document, top, pages, bottom, name, marked and has_global)
 
 
 def mark(document: Document) -> str:
@@ -101,4 +100,4 @@ def _page(stanza: Stanza) -> Page:
     if backend.static:
         structure += f"\t{SERVERS_LINE}\n"
     servers = "".join(f"\t{write(server)}\n" for server in backend.servers)
-    return Page(stanza, structure + servers, hashlib.sha256(structure.encode()).digest())
+    return Page(structure + servers, hashlib.sha256(structure.encode()).digest())

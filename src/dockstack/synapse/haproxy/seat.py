@@ -36,7 +36,7 @@ _ANSWER = 2.0
 
 
 class Seat:
-    """The socket at `path`. `removal`: seconds that a server which left may keep its connections."""
+    """The socket at `path`. `removal`: seconds that a server which left may keep its connections; 0: cut at once."""
 
     def __init__(self, path: Path, removal: float, emit: Emit) -> None:
         self.path = path
@@ -45,6 +45,7 @@ class Seat:
         self.pending: set[str] = set()
         self.repaired = 0
         self._removal = removal
+        self._cut = not removal
         self._emit = emit
         self._leaving = Leaving(removal)
         self._stuck: set[Name] = set()
@@ -124,7 +125,7 @@ class Seat:
         looked: dict[str, list[Reason]] = {service: [] for service in ("", *services)}
         loop = asyncio.get_running_loop()
         started = loop.time()
-        plot = plan(link.running, wanted, None if whole else services, frozenset(self._stuck))
+        plot = plan(link.running, wanted, None if whole else services, frozenset(self._stuck), self._cut)
         for reason in plot.reload_reasons:
             looked.setdefault(reason.service or "", []).append(reason)
         if plot.steps and not steps_allowed:
@@ -163,7 +164,7 @@ class Seat:
         await self._same_worker(link)
         await link.reread({one.step.backend for one in refused}, static_names(link.running.loaded, wanted))
         services = _services(wanted, [one.step for one in refused])
-        plot = plan(link.running, wanted, services, frozenset(self._stuck))
+        plot = plan(link.running, wanted, services, frozenset(self._stuck), self._cut)
         for service in services:
             looked[service] = []
         for reason in plot.reload_reasons:

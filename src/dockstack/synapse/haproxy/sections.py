@@ -101,8 +101,6 @@ def skeleton(service: str, own: ServiceHaproxy, top: HaproxySettings, defaults: 
         tail = (_bind(own, top), f"default_backend {name}")
         frontend = Section(f"frontend {service}", (*lines.frontend, *tail))
     warnings = [*lines.dropped, *lines.rewritten]
-    if own.use_nerve_weights:
-        warnings.append(f"{where}.use_nerve_weights has no effect; write it in the top haproxy section")
     if lines.shared and not _shares(top):
         warnings.append(f"{where}.shared_frontend: the top haproxy section has no shared_frontend; it is left out")
     return Skeleton(

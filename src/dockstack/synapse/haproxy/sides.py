@@ -110,23 +110,32 @@ class _Sorter:
         self._dropped.append(f"{self._where}.{part}: `{line}` {why}; it is left out")
 
 
-_HEADER = re.compile(r"(?P<name>[^:]+):(?:\\ )*(?P<value>.*)", re.DOTALL)
+_HEADER = re.compile(r"(?P<name>[^:\s]+):(?:\\?\s)*(?P<value>.*)", re.DOTALL)
+_BREAK = r"\r\n"
 
 
 def modernised(line: str) -> tuple[str, ...]:
     r"""The line as HAProxy since 2.8 takes it: headers behind the version of `option httpchk` become a rule.
 
-    `option httpchk GET /x HTTP/1.1\r\nHost:\ www` was the way to send a header until `http-check send` came.
+    `option httpchk GET /x HTTP/1.1\r\nHost:\ www` was the way to send a header until `http-check send` came. A line
+    that holds something else there is left as it is.
     """
     try:
         words = split(line)
     except ValueError:
         return (line,)
-    if [word.lower() for word in words[:2]] != ["option", "httpchk"] or len(words) != 5 or "\\r\\n" not in words[4]:
+    if [word.lower() for word in words[:2]] != ["option", "httpchk"] or len(words) != 5 or _BREAK not in words[4]:
         return (line,)
-    version, *texts = words[4].split("\\r\\n")
-    headers = [found for text in texts if text and (found := _HEADER.fullmatch(text))]
-    sent = "".join(f" hdr {found['name']} {found['value']}" for found in headers)
+    text, quote = words[4], ""
+    if text.startswith('"') and text.endswith('"'):
+        text, quote = text[1:-1], '"'  # kept around the values: only there HAProxy expands variables
+    version, *texts = text.split(_BREAK)
+    headers = [_HEADER.fullmatch(one) for one in texts if one]
+    if "'" in text or '"' in text.replace(r"\"", "") or " " in version or None in headers:
+        return (line,)
+    # A value is a format of HAProxy's, where a percent sign is written twice; one without a value is not taken.
+    said = [(one["name"], one["value"].replace("%", "%%")) for one in headers if one and one["value"]]
+    sent = "".join(f" hdr {name} {quote}{value}{quote}" for name, value in said)
     return ("option httpchk", f"http-check send meth {words[2]} uri {words[3]} ver {version}{sent}")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dockstack.events import Emit, Warn
 from dockstack.model import Entry, Instance
-from dockstack.runtime.files import write_atomically
+from dockstack.runtime.files import Trouble, write_atomically
 from dockstack.runtime.loops import until_done
 from dockstack.settings.synapse import SynapseService
 from dockstack.synapse.haproxy.past import Past
@@ -32,6 +32,12 @@ class StateFile:
         self.past = Past(ttl)
         self._news = asyncio.Event()
         self._seen = False
+        self._trouble = Trouble(path)
+
+    @property
+    def trouble(self) -> tuple[str, ...]:
+        """Why the file on disk is an old one, if the disk refuses it."""
+        return (self._trouble.said,) if self._trouble.said else ()
 
     def load(self) -> None:
         """Reads the file; one that cannot be read is an empty one, with a warning. Blocks."""
@@ -79,4 +85,5 @@ class StateFile:
         """Writes what was seen, if anything was. Raises OSError."""
         if self._seen:
             text = self.past.dump(time.time())
-            await asyncio.to_thread(write_atomically, self._path, text.encode(), MODE)
+            with self._trouble.watched():
+                await asyncio.to_thread(write_atomically, self._path, text.encode(), MODE)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from time import monotonic
 
 from dockstack.errors import RegistryUnavailable
 from dockstack.events import Emit
@@ -14,6 +15,7 @@ from dockstack.registry.codec import NerveDecoder, ServersetDecoder
 from dockstack.registry.url import fold
 from dockstack.runtime import loops
 from dockstack.settings.discovery import DecodeSettings, Discovery
+from dockstack.synapse.events import Discovered
 from dockstack.synapse.watchers import Sessions
 
 
@@ -56,8 +58,11 @@ class RegistryWatcher:
             yield snapshot
 
     async def _open(self, path: str) -> AsyncIterator[Snapshot]:
+        began: float | None = monotonic()
         registry = await self.sessions.get(self.locator)
         async for snapshot in registry.watch(path, self.decoder):
+            self.emit(discovered(self.locator, path, snapshot, began))
+            began = None  # of the others only the registry's session knows when they began
             yield snapshot
 
 
@@ -96,6 +101,15 @@ async def _with_data_of(
 
 async def _next(stream: AsyncIterator[Snapshot]) -> Snapshot:
     return await anext(stream)
+
+
+def discovered(
+    locator: Locator, path: str, snapshot: Snapshot, began: float | None, polled: bool = False
+) -> Discovered:
+    """What the metrics count: a read that began at that moment (monotonic seconds), if it is known."""
+    seconds = None if began is None else monotonic() - began
+    size = sum(len(instance.name or "") for instance in snapshot.instances)
+    return Discovered(locator, path, seconds, size, len(snapshot.problems), polled, snapshot.spent)
 
 
 def decoder(settings: DecodeSettings) -> Decoder:

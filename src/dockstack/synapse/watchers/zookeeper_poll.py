@@ -6,6 +6,8 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
+from functools import partial
+from time import monotonic
 
 from dockstack.errors import ConfigurationError, Problem, RegistryUnavailable
 from dockstack.events import Emit
@@ -14,7 +16,7 @@ from dockstack.registry.url import fold
 from dockstack.runtime import loops
 from dockstack.settings.discovery import ZookeeperPollSource
 from dockstack.synapse.watchers import Sessions, Watcher
-from dockstack.synapse.watchers._registry import config_path, decoder
+from dockstack.synapse.watchers._registry import config_path, decoder, discovered
 from dockstack.synapse.watchers.zookeeper import locator
 
 SHORTEST = 0.5
@@ -41,19 +43,25 @@ class PollingWatcher:
         last = None
         what = f"reading {self.locator}, path {self.path},"
         pause = self.interval * random.random()
+        registry = await self._reader()
         while True:
-            snapshot = await loops.until_done(what, self._read, (RegistryUnavailable,), self.emit)
+            snapshot = await loops.until_done(what, partial(self._read, registry), (RegistryUnavailable,), self.emit)
             if snapshot != last:
                 last = snapshot
                 yield snapshot
             await asyncio.sleep(max(SHORTEST, pause))
             pause = self.interval
 
-    async def _read(self) -> Snapshot:
+    async def _reader(self) -> Reader:
         registry = await self.sessions.get(self.locator)
         if not isinstance(registry, Reader):
             raise ConfigurationError(Problem(str(self.locator), "this registry cannot be polled"))
+        return registry
+
+    async def _read(self, registry: Reader) -> Snapshot:
+        began = monotonic()
         snapshot = await registry.read(self.path, self.decoder)
+        self.emit(discovered(self.locator, self.path, snapshot, began, polled=True))
         if self.config_path == self.path:
             return snapshot
         if self.config_path is None:

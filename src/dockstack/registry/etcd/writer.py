@@ -1,0 +1,108 @@
+"""Writes of all services together: what comes while a transaction is under way is in the next one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dockstack.errors import RegistryUnavailable
+from dockstack.registry.etcd.gateway import NOT_FOUND, Gateway, Refused
+from dockstack.registry.etcd.keys import number
+
+MOST = 60
+"""Operations of one transaction; etcd's own limit is 128, those of inner transactions counted."""
+
+_ENDING = "the registry is being closed"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Wish:
+    keys: frozenset[str]
+    operations: tuple[Mapping[str, Any], ...]
+    lease: int
+    done: asyncio.Future[int]
+
+
+class Writer:
+    """`run` must be running as long as it is used."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._wishes: list[_Wish] = []
+        self._news = asyncio.Event()
+
+    async def write(self, keys: frozenset[str], operations: tuple[Mapping[str, Any], ...], lease: int = 0) -> int:
+        """Carries out the operations in one transaction, and returns its revision.
+
+        `keys` are those that they touch, `lease` is the one that they need.
+        Raises RegistryUnavailable: it may have been done even so.
+        """
+        wish = _Wish(keys, operations, lease, asyncio.get_running_loop().create_future())
+        self._wishes.append(wish)
+        self._news.set()
+        try:
+            return await wish.done
+        finally:
+            if wish in self._wishes:
+                self._wishes.remove(wish)
+
+    async def run(self) -> None:
+        """For ever."""
+        try:
+            while True:
+                await self._news.wait()
+                self._news.clear()
+                while self._wishes:
+                    await self._together(self._taken())
+        finally:
+            for wish in self._wishes:
+                _fail(wish, RegistryUnavailable(_ENDING))
+
+    def _taken(self) -> list[_Wish]:
+        """The wishes of the next transaction, in order; a key may stand in it only once.
+
+        All need the same lease: if that has ended, the whole is refused.
+        """
+        taken: list[_Wish] = []
+        touched: set[str] = set()
+        for wish in self._wishes:
+            if len(taken) == MOST or touched & wish.keys or wish.lease != self._wishes[0].lease:
+                break
+            touched |= wish.keys
+            taken.append(wish)
+        del self._wishes[: len(taken)]
+        return taken
+
+    async def _together(self, wishes: list[_Wish]) -> None:
+        try:
+            revision = await self._transaction(wishes)
+        except Refused as error:
+            if len(wishes) == 1 or error.code == NOT_FOUND:  # the lease that they all hang on
+                for one in wishes:
+                    _fail(one, error)
+                return
+            for one in wishes:  # whose fault it is shows when each stands alone
+                await self._together([one])
+        except RegistryUnavailable as error:
+            for one in wishes:
+                _fail(one, error)
+        except asyncio.CancelledError:
+            for one in wishes:
+                _fail(one, RegistryUnavailable(_ENDING))
+            raise
+        else:
+            for one in wishes:
+                if not one.done.done():
+                    one.done.set_result(revision)
+
+    async def _transaction(self, wishes: list[_Wish]) -> int:
+        operations = [operation for wish in wishes for operation in wish.operations]
+        answer = await self._gateway.call("kv/txn", {"success": operations})
+        return number(answer.get("header", {}), "revision")
+
+
+def _fail(wish: _Wish, error: RegistryUnavailable) -> None:
+    if not wish.done.done():
+        wish.done.set_exception(error)

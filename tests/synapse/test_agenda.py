@@ -6,8 +6,8 @@ import pytest
 
 from dockstack.model import NO_PORT, Instance
 from dockstack.registry import Snapshot
-from dockstack.synapse.agenda import AGAIN, FLOOR, HOLD, SHORTEST, Agenda
-from dockstack.synapse.lookups import Question, Records, Service
+from dockstack.synapse.agenda import ABSENT, AGAIN, FLOOR, HOLD, SHORTEST, Agenda
+from dockstack.synapse.lookups import NOWHERE, Question, Records, Service
 
 A = Question("db.test", "A")
 AAAA = Question("db.test", "AAAA")
@@ -99,6 +99,30 @@ def test_a_failure_keeps_what_was_known_until_the_name_is_gone() -> None:
     plan.take(members("db.test"))
     assert plan.resolution(0) is None
     assert plan.begin(0, 64) == (A, AAAA)
+
+
+def test_that_a_name_does_not_exist_is_believed_when_it_is_said_for_long() -> None:
+    plan = agenda("db.test")
+    plan.learn(A, Records(("10.0.0.1",), 60), 0)
+    plan.learn(AAAA, Records((), 60), 0)
+
+    def hosts(now: float) -> list[str]:
+        found = plan.resolution(now)
+        assert found is not None
+        assert found.known
+        return [one.host for one in found.snapshot.instances]
+
+    for now, answer in ((10, NOWHERE), (20, NOWHERE), (30, "broken"), (31, NOWHERE), (30.9 + ABSENT, NOWHERE)):
+        plan.learn(A, answer, now)
+        assert hosts(now) == ["10.0.0.1"]
+    assert plan.wakes(30.9 + ABSENT) == 30.9 + ABSENT + AGAIN
+    plan.learn(A, NOWHERE, 31 + ABSENT)
+    assert hosts(31 + ABSENT) == []
+    assert plan.wakes(31 + ABSENT) == 31 + ABSENT + FLOOR
+    plan.learn(A, Records(("10.0.0.2",), 60), 70)
+    assert hosts(70) == ["10.0.0.2"]
+    plan.learn(A, NOWHERE, 80)
+    assert hosts(80) == ["10.0.0.2"]
 
 
 def test_the_targets_of_services_are_names_of_their_own() -> None:

@@ -64,6 +64,12 @@ def test_what_is_asked() -> None:
             ("the name db.test has no A and no AAAA records: nobody is served there",),
         ),
         (
+            answers(Answer((), exists=False), Answer((), exists=False)),
+            [],
+            True,
+            ("the name db.test does not exist (NXDOMAIN): nobody is served there",),
+        ),
+        (
             answers(lost("NX"), lost("NX")),
             [],
             False,

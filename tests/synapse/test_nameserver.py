@@ -10,7 +10,7 @@ import pytest
 from dockstack.errors import ConfigurationError
 from dockstack.model import Address
 from dockstack.synapse import nameserver
-from dockstack.synapse.lookups import Kind, Question, Records, Service
+from dockstack.synapse.lookups import NOWHERE, Kind, Question, Records, Service
 from dockstack.synapse.nameserver import LookupFailed, Nameservers
 from tests.servers.dns import DnsServer
 from tests.servers.ports import free_port
@@ -56,8 +56,10 @@ async def test_a_name_without_such_records_has_none(server: DnsServer) -> None:
     assert (await ask(asking(server), "db.test", "AAAA")).values == ()
 
 
-async def test_a_name_that_does_not_exist_is_a_failure(server: DnsServer) -> None:
-    assert await failure(asking(server), "none.test") == "there is no such name: NXDOMAIN"
+async def test_a_name_that_does_not_exist(server: DnsServer) -> None:
+    server.set("alias.test", "CNAME", "none.test.")
+    assert await ask(asking(server), "none.test") == NOWHERE
+    assert await ask(asking(server), "alias.test") == NOWHERE
 
 
 @pytest.mark.parametrize("rcode", ["SERVFAIL", "REFUSED"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, get_args
+from typing import Annotated, Any, get_args
 
 from pydantic import (
     AfterValidator,
@@ -33,16 +33,9 @@ STATS_SECTION = "listen dockstack-stats"
 
 
 class Model(BaseModel):
-    """A part of a settings file: frozen, and a key that it does not know is a problem.
-
-    `later` are keys that the old tools have and this version has not; `idle` are keys that are read and have no effect
-    yet.
-    """
+    """A part of a settings file: frozen, and a key that it does not know is a problem."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False)
-
-    later: ClassVar[frozenset[str]] = frozenset()
-    idle: ClassVar[frozenset[str]] = frozenset()
 
     @model_validator(mode="before")
     @classmethod

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from dockstack.documents import Document, EnvironmentText, Steps
 from dockstack.errors import Problem
-from dockstack.settings.common import BUILT_IN, Model
+from dockstack.settings.common import BUILT_IN
 
 UNKNOWN = "extra_forbidden"
 
@@ -143,7 +143,6 @@ def _list(text: object) -> tuple[str, ...]:
     return tuple(word for word in str(text).replace("'", "").split(", ") if word != "plugin")
 
 
-_NOT_YET = "is not there in this version of DockStack"
 _LENIENT = "remove it, or allow it with --unknown-keys warn"
 
 
@@ -154,8 +153,6 @@ def _unknown_kind(key: str, tag: str, known: tuple[str, ...]) -> str:
 
 def _unknown(key: str, models: tuple[type[BaseModel], ...]) -> str:
     known = tuple(field.alias or name for model in models for name, field in model.model_fields.items())
-    if any(key in model.later for model in models if issubclass(model, Model)):
-        return f"{_NOT_YET}; {_LENIENT}"
     return f"unknown key{_near(key, known) or f'; {_LENIENT}'}"
 
 

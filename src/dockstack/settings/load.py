@@ -19,7 +19,7 @@ from dockstack.settings.discovery import (
     OneDiscovery,
     ZookeeperSource,
 )
-from dockstack.settings.loading import Loaded, Offered, clashing, idle, nerve, validated, with_service_files
+from dockstack.settings.loading import Loaded, Offered, clashing, nerve, validated, with_service_files
 from dockstack.settings.multi import PRIMARY, DiscoveryMulti, MultiDiscovery, S3ToggleResolver, SequentialResolver
 from dockstack.settings.synapse import HaproxySettings, ServiceHaproxy, SynapseService, SynapseSettings
 from dockstack.settings.template import fault as template_fault
@@ -167,9 +167,6 @@ def _same(bind: str) -> str:
 
 
 def _doubts(settings: SynapseSettings, document: Document) -> Iterator[Problem]:
-    yield from idle(settings, (), document)
-    if settings.haproxy is not None:
-        yield from idle(settings.haproxy, ("haproxy",), document)
     for name, service in settings.services.items():
         yield from _without_effect(service, ("services", name), document)
         if service.haproxy.use_nerve_weights:

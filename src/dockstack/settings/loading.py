@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from dockstack.documents import Document, Steps, read, spelled
+from dockstack.documents import Document, read, spelled
 from dockstack.errors import ConfigurationError, Problem
 from dockstack.settings import faults
-from dockstack.settings.common import OFFERED, Model
+from dockstack.settings.common import OFFERED
 from dockstack.settings.copies import clashes
 from dockstack.settings.nerve import NerveService, NerveSettings
 
@@ -39,7 +39,7 @@ def nerve(document: Document, unknown_keys_are_warnings: bool = False) -> Loaded
     loaded = validated(NerveSettings, document, unknown_keys_are_warnings)
     if found := tuple(clashing(loaded.settings.services, document)):
         raise ConfigurationError(*found)
-    return Loaded(loaded.settings, (*loaded.warnings, *idle(loaded.settings, (), document)))
+    return loaded
 
 
 def with_service_files(document: Document, env: Mapping[str, str]) -> Document:
@@ -104,9 +104,3 @@ def clashing(
     """Services of which one has a copy with the name of another."""
     for name, what in clashes(services):
         yield Problem(document.where(("services", name)), what)
-
-
-def idle(settings: Model, steps: Steps, document: Document) -> Iterator[Problem]:
-    """Keys that are read and have no effect yet."""
-    for key in sorted(type(settings).idle & settings.model_fields_set):
-        yield Problem(document.where((*steps, key)), "is read, and has no effect in this version of DockStack")

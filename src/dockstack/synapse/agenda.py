@@ -19,6 +19,9 @@ FLOOR = 5.0
 AGAIN = 3.0
 """Seconds until a look that failed is tried again; the interval, if that is shorter."""
 
+ABSENT = 30.0
+"""Seconds that a name must be said not to exist, each time, until that is believed: a broken zone may be repaired."""
+
 HOLD = 5.0
 """Seconds that a set waits at the most for the first answers about names that are new in it."""
 
@@ -36,6 +39,7 @@ class Agenda:
         self._wanted: Mapping[Question, None] = {}
         self._answers: dict[Question, Answer] = {}
         self._due: dict[Question, float] = {}
+        self._absent: dict[Question, float] = {}
         self._under_way: set[Question] = set()
         self._waits_since: float | None = None
 
@@ -52,17 +56,24 @@ class Agenda:
         return chosen
 
     def learn(self, question: Question, answer: Records | str, now: float) -> None:
-        """Takes an answer, or the reason why there is none: what was known stays then."""
+        """Takes an answer, or the reason why there is none: what was known stays then.
+
+        That a name does not exist is such a reason at first, and an answer when it is said for `ABSENT` seconds.
+        """
         self._under_way.discard(question)
         if question not in self._wanted:
             return
+        if isinstance(answer, str) or answer.exists:
+            self._absent.pop(question, None)
+        elif now - self._absent.setdefault(question, now) < ABSENT:
+            answer = "there is no such name: NXDOMAIN"
         if isinstance(answer, str):
             pause = AGAIN
             before = self._answers.get(question, Answer())
             self._answers[question] = Answer(before.values, answer)
         else:
             pause = max(FLOOR, answer.ttl)
-            self._answers[question] = Answer(answer.values)
+            self._answers[question] = Answer(answer.values, exists=answer.exists)
         self._due[question] = now + max(SHORTEST, min(pause, self._interval) * (1 - self._uniform() / 4))
         if question.kind == "SRV":
             self._rethink()
@@ -91,3 +102,4 @@ class Agenda:
         self._wanted = dict.fromkeys(questions(self._members.instances, self._answers))
         self._answers = {one: answer for one, answer in self._answers.items() if one in self._wanted}
         self._due = {one: at for one, at in self._due.items() if one in self._wanted}
+        self._absent = {one: at for one, at in self._absent.items() if one in self._wanted}

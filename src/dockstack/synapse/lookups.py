@@ -42,18 +42,30 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """What a nameserver has answered: addresses as text, or services; none is an answer, too. `ttl` in seconds."""
+    """What a nameserver has answered: addresses as text, or services; none is an answer, too. `ttl` in seconds.
+
+    `exists`: whether there is such a name at all, with records of whatever type.
+    """
 
     values: tuple[str | Service, ...]
     ttl: float
+    exists: bool = True
+
+
+NOWHERE = Records((), 0.0, exists=False)
+"""The answer NXDOMAIN."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The last records that were read (None: none ever), and why the newest look at them failed, if it did."""
+    """The last records that were read (None: none ever), and why the newest look at them failed, if it did.
+
+    `exists`: as in the records.
+    """
 
     values: tuple[str | Service, ...] | None = None
     fault: str | None = None
+    exists: bool = True
 
 
 Answers = Mapping[Question, Answer]
@@ -159,12 +171,16 @@ def _problems(names: Iterable[str], answers: Answers) -> Iterator[str]:
             yield f"the name {name} cannot be looked up ({next(iter(faults.values()))}); {_meanwhile(some)}"
         else:
             for kind, fault in faults.items():
-                has = bool(asked[kind].values)
-                yield f"the {kind} records of {name} cannot be looked up ({fault}); {_meanwhile(has)}"
+                yield (
+                    f"the {kind} records of {name} cannot be looked up ({fault}); "
+                    f"{_meanwhile(bool(asked[kind].values))}"
+                )
             if _is_nowhere(asked.get("SRV", _NOTHING)):
                 yield f"the name {name} says that there is no such service: nobody is served there"
             if asked and not faults and not some:
-                yield f"the name {name} has no {' and no '.join(asked)} records: nobody is served there"
+                has = f"has no {' and no '.join(asked)} records"
+                is_there = any(one.exists for one in asked.values())
+                yield f"the name {name} {has if is_there else 'does not exist (NXDOMAIN)'}: nobody is served there"
 
 
 def _is_nowhere(services: Answer) -> bool:

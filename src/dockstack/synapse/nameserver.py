@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dockstack.errors import ConfigurationError, DockStackError, Problem
 from dockstack.model import Address
 from dockstack.registry.url import is_name
-from dockstack.synapse.lookups import Kind, Question, Records, Service
+from dockstack.synapse.lookups import NOWHERE, Kind, Question, Records, Service
 from dockstack.synapse.names import looked_up
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ ONE_TRY = 2.0
 
 
 class LookupFailed(DockStackError):
-    """The records could not be read, or there is no such name. What it had before may still be true."""
+    """The records could not be read. What there were before may still be true."""
 
 
 def require(where: str) -> None:
@@ -46,12 +46,13 @@ class Nameservers:
         self._resolver: Resolver | None = None
 
     async def records(self, question: Question) -> Records:
-        """The records, in order, behind whatever aliases there are; an answer without any is an answer.
+        """The records, in order, behind whatever aliases there are; none, or no such name, is an answer.
 
         A short name is completed as the system does it. An answer that UDP cuts off is asked for again by TCP. Raises
-        LookupFailed within a deadline, also where the name does not exist.
+        LookupFailed within a deadline.
         """
         from dns.exception import DNSException
+        from dns.resolver import NXDOMAIN
 
         try:
             async with asyncio.timeout(LIMIT):
@@ -60,6 +61,8 @@ class Nameservers:
                 answer = await self._resolver.resolve(
                     question.name, question.kind, raise_on_no_answer=False, lifetime=LIMIT, search=True
                 )
+        except NXDOMAIN:
+            return NOWHERE
         except TimeoutError:
             raise self._failed(f"no answer within {LIMIT:g} s") from None
         except DNSException as error:
@@ -103,10 +106,8 @@ def _values(answer: Answer, kind: Kind) -> tuple[str | Service, ...]:
 def _reason(error: Exception) -> str:
     """Why, in words that do not change from one failure to the next."""
     from dns.exception import Timeout
-    from dns.resolver import NXDOMAIN, NoNameservers
+    from dns.resolver import NoNameservers
 
-    if isinstance(error, NXDOMAIN):
-        return "there is no such name: NXDOMAIN"
     if isinstance(error, Timeout):
         return f"no answer within {LIMIT:g} s"
     if isinstance(error, NoNameservers):

@@ -25,6 +25,7 @@ from dockstack.synapse.events import (
     ConfigurationChanged,
     Discovered,
     Pinged,
+    Unresolved,
     WatcherStarted,
     WatcherStopped,
 )
@@ -277,6 +278,6 @@ def _named(service: str, emit: Emit) -> Emit:
     """For the watchers of a service, which do not know whose they are."""
 
     def tell(event: Event) -> None:
-        emit(replace(event, service=service) if isinstance(event, Discovered) else event)
+        emit(replace(event, service=service) if isinstance(event, Discovered | Unresolved) else event)
 
     return tell

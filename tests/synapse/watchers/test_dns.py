@@ -13,6 +13,7 @@ from dockstack.events import Warn
 from dockstack.model import Instance
 from dockstack.settings.discovery import DnsDiscovery
 from dockstack.synapse import agenda
+from dockstack.synapse.events import Unresolved
 from dockstack.synapse.watchers import dns
 from dockstack.synapse.watchers._named import NamedWatcher
 from tests.servers.dns import DnsServer
@@ -93,6 +94,9 @@ async def test_a_look_that_fails_keeps_what_there_was_and_is_named(
         server.silent.clear()
         await eventually(lambda: followed.problems == (), "all is well again")
     assert all(len(one.instances) == 2 for one in followed.seen)
+    failed = [event for event in followed.said if isinstance(event, Unresolved)]
+    assert {one.name for one in failed} == {"web.test"}
+    assert {one.kind for one in failed} == {"A", "AAAA"}
 
 
 async def test_where_nothing_is_known_there_is_silence_with_a_reason(server: DnsServer) -> None:
@@ -126,6 +130,19 @@ async def test_a_name_without_addresses_is_an_empty_answer_with_a_name(server: D
         server.set("web.test", "A")
         await eventually(lambda: followed.hosts == [], "the empty set")
         assert "web.test has no A and no AAAA records" in followed.problems[0]
+
+
+async def test_a_name_that_is_long_gone_has_no_servers(server: DnsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.set("web.test", "A", "10.0.0.1")
+    followed = Followed()
+    async with followed.following(watcher(followed, server, at("web.test"))):
+        await eventually(lambda: followed.hosts == ["10.0.0.1"], "the first set")
+        server.remove("web.test")
+        await eventually(lambda: "NXDOMAIN" in "".join(followed.problems), "it is named")
+        assert followed.hosts == ["10.0.0.1"]
+        monkeypatch.setattr(agenda, "ABSENT", 0.1)
+        await eventually(lambda: followed.hosts == [], "it is believed")
+        await eventually(lambda: "web.test does not exist" in followed.problems[0], "it is said")
 
 
 async def test_services(server: DnsServer) -> None:

@@ -15,6 +15,7 @@ from dockstack.registry.url import parse_hosts
 from dockstack.settings.discovery import DnsSource
 from dockstack.synapse import nameserver
 from dockstack.synapse.agenda import Agenda
+from dockstack.synapse.events import Unresolved
 from dockstack.synapse.lookups import Question, Records
 from dockstack.synapse.nameserver import LookupFailed, Nameservers
 from dockstack.synapse.watchers import Watcher
@@ -84,9 +85,13 @@ class NamedWatcher:
 
     async def _ask(self, question: Question) -> Records | str:
         try:
-            return await self.lookups.records(question)
+            found = await self.lookups.records(question)
         except LookupFailed as error:
+            self.emit(Unresolved(question.name, question.kind, str(error)))
             return str(error)
+        if not found.exists:
+            self.emit(Unresolved(question.name, question.kind, "there is no such name"))
+        return found
 
 
 def named(members: Watcher, settings: DnsSource, emit: Emit) -> NamedWatcher:

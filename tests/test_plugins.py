@@ -27,10 +27,12 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "acme-build = acme_checks:build\n"
         "acme-word = acme_checks:word\n"
         "acme-lost = acme_nowhere\n"
+        "acme-broken = acme_broken\n"
         "tcp = acme_checks\n"
         "[dockstack.outputs]\n"
         "acme-out = acme_checks:output\n"
     )
+    (tmp_path / "acme_broken.py").write_text("1 / 0\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "acme_checks", raising=False)
 
@@ -57,6 +59,10 @@ def test_a_module_of_the_package_cannot_be_replaced() -> None:
         ("tpc", "services.web.checks[0]: there is no plug-in 'tpc' among the checks; did you mean tcp?"),
         ("acme-word", "services.web.checks[0]: the plug-in acme-word ('no function') has no function `build`"),
         ("acme-lost", "services.web.checks[0]: the plug-in acme-lost (acme_nowhere): No module named 'acme_nowhere'"),
+        (
+            "acme-broken",
+            "services.web.checks[0]: the plug-in acme-broken (acme_broken): ZeroDivisionError('division by zero')",
+        ),
     ],
 )
 def test_what_is_not_there_is_named(kind: str, message: str) -> None:

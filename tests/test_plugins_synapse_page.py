@@ -68,6 +68,22 @@ def test_the_example_runs(directory: Path, synapse: Program) -> None:
     wait_until(lambda: said() == "the-web 10.0.0.4\n", "it goes on", 15)
 
 
+def test_an_output_that_fails_leaves_the_others_alone(directory: Path, synapse: Program) -> None:
+    text = (directory / "synapse.yaml").read_text().replace("hosts.txt", "later/hosts.txt")
+    (directory / "synapse.yaml").write_text(f"{text}file_output: {{output_directory: files}}\n")
+    file, hosts = directory / "files" / "web.json", directory / "later" / "hosts.txt"
+
+    def said() -> str:
+        return file.read_text() if file.exists() else ""
+
+    synapse.start(lambda: "10.0.0.2" in said())
+    wait_until(lambda: "the output acme_hosts failed" in synapse.output(), "it is told")
+    (directory / "web.list").write_text("10.0.0.3:80\n")
+    wait_until(lambda: "10.0.0.3" in said(), "the files go on")
+    hosts.parent.mkdir()
+    wait_until(lambda: hosts.exists() and hosts.read_text() == "the-web 10.0.0.3\n", "it goes on itself", 15)
+
+
 def test_what_the_example_does_not_like_is_refused(directory: Path) -> None:
     text = (directory / "synapse.yaml").read_text()
     (directory / "synapse.yaml").write_text(text.replace(" list: web.list,", ""))

@@ -81,5 +81,6 @@ def _entry_point(group: str, kind: str, where: str) -> EntryPoint:
 def _imported(point: EntryPoint, where: str) -> Any:
     try:
         return point.load()
-    except (ImportError, AttributeError) as error:
-        raise ConfigurationError(Problem(where, f"the plug-in {point.name} ({point.value}): {error}")) from error
+    except Exception as error:  # third-party code may raise anything
+        said = error if isinstance(error, ImportError | AttributeError) else repr(error)
+        raise ConfigurationError(Problem(where, f"the plug-in {point.name} ({point.value}): {said}")) from error

@@ -16,7 +16,8 @@ from tests.servers.ports import free_port
 class Marathon:
     """Answers `/v2/apps/APP/tasks` with `body`, with `status`, after `delay` seconds; all may change at any time.
 
-    It runs in the test's own event loop. `asked` are the requests so far: path, and credentials.
+    With a `leader` it sends whoever asks there. It runs in the test's own event loop. `asked` are the requests so far:
+    path, and credentials.
     """
 
     def __init__(self, app: str = "web", tls: ssl.SSLContext | None = None) -> None:
@@ -24,6 +25,7 @@ class Marathon:
         self.port = free_port()
         self.status = 200
         self.delay = 0.0
+        self.leader: Marathon | None = None
         self.body = b'{"tasks": []}'
         self.asked: list[tuple[str, str | None]] = []
         self._tls = tls
@@ -63,6 +65,8 @@ class Marathon:
     async def _answer(self, request: web.Request) -> web.Response:
         self.asked.append((request.path, request.headers.get("Authorization")))
         await asyncio.sleep(self.delay)
+        if self.leader is not None:
+            return web.Response(status=307, headers={"Location": f"{self.leader.url}{request.path}"})
         if request.path != f"/v2/apps/{self.app}/tasks":
             return web.Response(status=404, body=b'{"message": "no such app"}')
         return web.Response(status=self.status, body=self.body, content_type="application/json")

@@ -109,6 +109,7 @@ async def test_names_reach_the_picture_and_a_nameserver_that_fails_takes_nothing
         await scene.dns.stop()
         await eventually(lambda: "a.test cannot be looked up" in scene.trouble, "the failure is named")
         await eventually(lambda: "b.test cannot be looked up" in scene.trouble, "the other one, too")
+        assert any(one.startswith("service web: the A records of a.test cannot be looked up") for one in scene.said)
         assert scene.hosts("web") == ["10.0.0.1", "10.0.0.2", "10.0.0.3"]
         await scene.dns.start()
         scene.dns.remove("a.test")

@@ -35,6 +35,8 @@ SETTINGS = PluginDiscovery.model_validate({"method": "acme"})
         Instance("h", 80, labels="no JSON"),
         Instance("h", 80, labels="[]"),
         Instance(None, 80),  # type: ignore[arg-type]
+        Instance("h", 80, id="7"),  # type: ignore[arg-type]
+        Instance("h", 80, id=True),
         "h:80",
     ],
 )
@@ -49,15 +51,19 @@ class Fails:
 
     def __init__(self, then: Callable[[], Any]) -> None:
         self.begun = 0
+        self.ended = 0
         self._then = then
 
     async def follow(self) -> AsyncIterator[Snapshot]:
         self.begun += 1
-        yield Snapshot((GOOD,))
-        yield self._then()
+        try:
+            yield Snapshot((GOOD,))
+            yield self._then()
+        finally:
+            self.ended += 1
 
 
-def raises(error: Exception) -> Callable[[], Any]:
+def raises(error: BaseException) -> Callable[[], Any]:
     def fail() -> None:
         raise error
 
@@ -66,20 +72,30 @@ def raises(error: Exception) -> Callable[[], Any]:
 
 @pytest.mark.parametrize(
     ("then", "told"),
-    [(raises(KeyError("x")), "'x'"), (raises(OSError("away")), "away"), (lambda: [GOOD], "which is no snapshot")],
+    [
+        (raises(KeyError("x")), "'x'"),
+        (raises(OSError("away")), "away"),
+        (raises(SystemExit(3)), "it wanted to exit: 3"),
+        (raises(asyncio.CancelledError()), "something that it waited for was cancelled"),
+        (lambda: [GOOD], "which is no snapshot"),
+        (lambda: Snapshot((GOOD,), "{}"), "whose data are str, and not bytes"),  # type: ignore[arg-type]
+        (lambda: Snapshot(5), "not iterable"),  # type: ignore[arg-type]
+    ],
 )
 async def test_a_watcher_that_fails_is_begun_again(then: Callable[[], Any], told: str) -> None:
     watcher, followed = Fails(then), Followed()
     async with followed.following(GuestWatcher("the watcher of web", watcher, followed.said.append)):
         await eventually(lambda: watcher.begun > 2, "it is begun again")
-    assert followed.has_said(f"the watcher of web failed: {told}") or followed.has_said(told)
+        assert watcher.ended >= watcher.begun - 1
+    assert followed.has_said("the watcher of web failed: ")
+    assert followed.has_said(told)
     assert set(followed.seen) == {Snapshot((GOOD,))}
 
 
 class Broken:
     """An output that fails so many times, and is then ready."""
 
-    def __init__(self, failures: int, error: Exception | None = None) -> None:
+    def __init__(self, failures: int, error: BaseException | None = None) -> None:
         self.left = failures
         self.error = error
         self.ready = False
@@ -111,8 +127,16 @@ class Broken:
         raise KeyError("close")
 
 
-@pytest.mark.parametrize(("error", "told"), [(ValueError("bad"), "bad"), (None, "it has ended by itself")])
-async def test_an_output_that_fails_is_begun_again(error: Exception | None, told: str) -> None:
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ValueError("bad"), "bad"),
+        (SystemExit(3), "it wanted to exit: 3"),
+        (asyncio.CancelledError(), "something that it waited for was cancelled"),
+        (None, "it has ended by itself"),
+    ],
+)
+async def test_an_output_that_fails_is_begun_again(error: BaseException | None, told: str) -> None:
     said: list[str] = []
     broken = Broken(3, error)
     guest = GuestOutput("acme", broken, lambda event: said.append(str(event)))

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -51,14 +52,50 @@ class GuestWatcher:
             yield snapshot
 
     async def _open(self) -> AsyncIterator[Snapshot]:
-        async for snapshot in self.watcher.follow():
-            if not isinstance(snapshot, Snapshot):
-                raise GuestFailed(f"it gave {snapshot!r}, which is no snapshot")
-            yield fit(snapshot, self.what)
+        with _no_end_of_ours():
+            stream = aiter(self.watcher.follow())
+        try:
+            while True:
+                with _no_end_of_ours():
+                    try:
+                        snapshot = await anext(stream)
+                    except StopAsyncIteration:
+                        return
+                if not isinstance(snapshot, Snapshot):
+                    raise GuestFailed(f"it gave {snapshot!r}, which is no snapshot")
+                yield fit(snapshot, self.what)
+        finally:
+            await _close(stream)
+
+
+async def _close(stream: AsyncIterator[Snapshot]) -> None:
+    if isinstance(stream, AsyncGenerator):
+        with _no_end_of_ours():
+            async with asyncio.timeout(CLOSING):
+                await stream.aclose()
+
+
+@contextmanager
+def _no_end_of_ours() -> Iterator[None]:
+    """Around third-party code: what would end the program or the task, and did not come from us, is a failure of it."""
+    try:
+        yield
+    except SystemExit as error:
+        raise GuestFailed(f"it wanted to exit: {error.code}") from error
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise GuestFailed("something that it waited for was cancelled") from error
 
 
 def fit(snapshot: Snapshot, what: str) -> Snapshot:
-    """The snapshot without instances that nothing could be made of; each is named in the problems. Pure."""
+    """The snapshot without instances that nothing could be made of; each is named in the problems. Pure.
+
+    Raises GuestFailed where the snapshot as a whole is of no use.
+    """
+    if not isinstance(snapshot.data, bytes):
+        raise GuestFailed(f"it gave a snapshot whose data are {type(snapshot.data).__name__}, and not bytes")
     instances: list[Instance] = []
     problems: list[str] = []
     for one in snapshot.instances:
@@ -66,10 +103,12 @@ def fit(snapshot: Snapshot, what: str) -> Snapshot:
             instances.append(_checked(one))
         except (AttributeError, TypeError, ValueError) as error:
             problems.append(f"{what}: {one!r} is left out: {error}")
-    return replace(snapshot, instances=tuple(instances), problems=(*snapshot.problems, *problems))
+    return Snapshot(tuple(instances), snapshot.data, (*map(str, snapshot.problems), *problems))
 
 
 def _checked(instance: Instance) -> Instance:
+    if not (instance.id is None or type(instance.id) is int):
+        raise ValueError(f"the id {instance.id!r} is no whole number")
     fields = {
         "host": instance.host,
         "port": instance.port,
@@ -113,7 +152,8 @@ class GuestOutput:
         async def attempt() -> None:
             self._complaint = ""
             try:
-                await self._output.run(pictures)
+                with _no_end_of_ours():
+                    await self._output.run(pictures)
                 raise GuestFailed("it has ended by itself")
             except Exception as error:
                 self._complaint = f"{self._what} is begun again: {error or type(error).__name__}"
@@ -125,7 +165,8 @@ class GuestOutput:
         """Ends it, within a limit."""
         try:
             async with asyncio.timeout(CLOSING):
-                await self._output.close()
+                with _no_end_of_ours():
+                    await self._output.close()
         except Exception as error:  # noqa: BLE001 - third-party code: the others must still be ended
             self._emit(Warn(f"{self._what} could not be closed: {error!r}"))
 

@@ -157,6 +157,16 @@ async def test_a_failure_keeps_the_last_set_and_is_named(
     assert [len(one.instances) for one in followed.seen] == [1, 1]
 
 
+async def test_one_that_does_not_lead_sends_on_to_the_leader(server: Marathon) -> None:
+    followed = Followed()
+    async with Marathon() as other, followed.following(watcher(followed, other.url)):
+        other.leader = server
+        await eventually(lambda: followed.hosts == ["h1"], "the leader's tasks")
+        other.leader = None
+        other.has(task("h2"))
+        await eventually(lambda: followed.hosts == ["h2"], "it leads itself")
+
+
 @pytest.mark.parametrize("trusted", ["its certificate", "any", "none"])
 async def test_tls(tmp_path: Path, trusted: str) -> None:
     made = certificate(tmp_path)

@@ -159,9 +159,10 @@ async def test_a_failure_keeps_the_last_set_and_is_named(
 
 async def test_one_that_does_not_lead_sends_on_to_the_leader(server: Marathon) -> None:
     followed = Followed()
-    async with Marathon() as other, followed.following(watcher(followed, other.url)):
+    async with Marathon() as other, followed.following(watcher(followed, other.url.replace("//", "//me:secret@"))):
         other.leader = server
         await eventually(lambda: followed.hosts == ["h1"], "the leader's tasks")
+        assert (other.asked[0][1], server.asked[0][1]) == ("Basic bWU6c2VjcmV0", None)
         other.leader = None
         other.has(task("h2"))
         await eventually(lambda: followed.hosts == ["h2"], "it leads itself")

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dockstack import plugins, spec, templates
+from dockstack.docker import engine
+from dockstack.docker.address import advertise_fault
 from dockstack.documents import Document, read
 from dockstack.errors import ConfigurationError, Problem
 from dockstack.registry import Locator
@@ -19,7 +21,7 @@ from dockstack.settings.loading import Loaded
 from dockstack.settings.nerve import NerveSettings
 
 if TYPE_CHECKING:
-    from dockstack.nerve.labelled import Labels
+    from dockstack.nerve.labelled import Terms
     from dockstack.settings.synapse import SynapseSettings
 
 STATISTICS = "127.0.0.1:8080"
@@ -37,6 +39,7 @@ class Given:
     templates: tuple[Path, ...] = ()
     session_timeout: float | None = None
     unknown_keys_are_warnings: bool = False
+    advertise: str = "host"
     docker: bool = False
 
 
@@ -49,6 +52,8 @@ def settings_file(given: Given, default: str | None) -> Path | None:
 def nerve(given: Given, instance_id: str | None, env: Mapping[str, str], check: bool = False) -> Loaded[NerveSettings]:
     """Nerve's settings; to `check` them, with the warnings that the daemon gives itself when it takes up a service.
     Raises ConfigurationError with everything that is wrong."""
+    from dockstack.nerve.placing import needs_engine
+
     config = given.config or env.get("NERVE_CONFIG")
     if not config and not given.services and not given.docker:
         raise _nothing_to_do("nerve -d zk://127.0.0.1:2181/nerve -s mysql:mysql:3306:/mysql")
@@ -63,22 +68,20 @@ def nerve(given: Given, instance_id: str | None, env: Mapping[str, str], check: 
     if named:
         document = document.with_data({**document.data, "instance_id": named})
     loaded = _ready_nerve(document, given.unknown_keys_are_warnings, texts, check)
+    if given.docker or needs_engine(loaded.settings):
+        engine.named(env)
     if given.docker:
-        labels(given, loaded.settings.instance_id, env)
+        label_terms(given, loaded.settings.instance_id, env)
     return loaded
 
 
-def labels(given: Given, instance_id: str, env: Mapping[str, str]) -> Labels:
+def label_terms(given: Given, instance_id: str, env: Mapping[str, str]) -> Terms:
     """What counts for the services of labels. Raises ConfigurationError with what is wrong."""
-    from dockstack.docker.engine import USUAL_HOST, host_fault
-    from dockstack.nerve.labelled import AtHost, Labels, Terms
+    from dockstack.nerve.labelled import Terms
 
-    host = _service_host(env, "--docker")
-    engine = env.get("DOCKER_HOST") or USUAL_HOST
-    if (fault := host_fault(engine)) is not None:
-        raise ConfigurationError(Problem("DOCKER_HOST", fault))
-    locator, base = _registry(given, "--docker")
-    found: dict[str, Any] = {}
+    host = _service_host("--docker", given, env, needed=given.advertise == "host")
+    locator, base = _registry("--docker", given)
+    found: dict[str, spec.Plain] = {}
     broken: dict[str, str] = {}
     directories = templates.directories(given.templates)
     for kind in templates.types("nerve", directories):
@@ -89,8 +92,7 @@ def labels(given: Given, instance_id: str, env: Mapping[str, str]) -> Labels:
             continue
         if document is not None:
             found |= _with_modules(Document({"services": {kind: document.data}}, {})).data["services"]
-    terms = Terms(instance_id, locator, base, found, broken)
-    return Labels(engine, terms, AtHost(host))
+    return Terms(instance_id, locator, base, host, given.advertise, found, broken)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +192,7 @@ def _ready_synapse(document: Document, lenient: bool, doubts: Sequence[Problem])
     from dockstack.settings import load
     from dockstack.synapse.haproxy.document import Layout
 
-    loaded = load.synapse(document, lenient)
+    loaded = load.synapse(document, lenient, plugins.offered)
     if loaded.settings.haproxy is not None:
         with _located(document):
             Layout(loaded.settings.haproxy, (), "").frame(loaded.settings.services)
@@ -207,14 +209,17 @@ def _located(document: Document) -> Iterator[None]:
 
 
 def _with_nerve_services(document: Document, given: Given, env: Mapping[str, str]) -> tuple[Document, list[Problem]]:
-    host = _service_host(env, "-s")
-    taken = tuple(_services(document))
-    locator, base = _registry(given, "-s")
+    wanted = spec.specs(spec.parse_nerve, given.services, tuple(_services(document)))
+    needed = given.advertise == "host" or any(one.container is None for one in wanted)
+    host = _service_host("-s", given, env, needed=needed)
+    locator, base = _registry("-s", given)
     directories = templates.directories(given.templates)
     warnings: list[Problem] = []
-    for one in spec.specs(spec.parse_nerve, given.services, taken):
+    for one in wanted:
         template = _template("nerve", one, directories, env)
-        plain = spec.nerve_service(one, template.data, host, locator, _path(one, base, warnings))
+        plain = spec.nerve_service(
+            one, template.data, host, locator, _path(one, base, warnings), advertise=given.advertise
+        )
         document = document.with_part(("services", one.name), template.with_data(plain))
     return document, warnings
 
@@ -223,7 +228,7 @@ def _with_synapse_services(
     document: Document, given: Given, directories: tuple[Path, ...], env: Mapping[str, str]
 ) -> tuple[Document, list[Problem]]:
     taken = tuple(_services(document))
-    locator, base = _registry(given, "-s")
+    locator, base = _registry("-s", given)
     warnings: list[Problem] = []
     for one in spec.specs(spec.parse_synapse, given.services, taken):
         template = _template("synapse", one, directories, env)
@@ -232,15 +237,17 @@ def _with_synapse_services(
     return document, warnings
 
 
-def _service_host(env: Mapping[str, str], option: str) -> str:
-    host = env.get("SERVICE_HOST")
-    if not host:
+def _service_host(option: str, given: Given, env: Mapping[str, str], *, needed: bool) -> str | None:
+    if (fault := advertise_fault(given.advertise)) is not None:
+        raise ConfigurationError(Problem("--advertise", fault))
+    host = env.get("SERVICE_HOST") or None
+    if host is None and needed:
         what = f"is not set: with {option} it is the address under which others reach this host's services"
         raise ConfigurationError(Problem("SERVICE_HOST", what))
     return host
 
 
-def _registry(given: Given, option: str) -> tuple[Locator, str]:
+def _registry(option: str, given: Given) -> tuple[Locator, str]:
     """The registry of the command line, which the option needs, and its BASE path."""
     registry = spec.discovery(given.discovery, option)
     assert registry is not None

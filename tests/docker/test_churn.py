@@ -184,8 +184,8 @@ class Nerve:
         given = Given(discovery=(registry,), templates=(home / "templates",), docker=True)
         env = {"SERVICE_HOST": "127.0.0.1", "DOCKER_HOST": engine.host}
         settings = configure.nerve(given, "churn", env).settings
-        labels = configure.labels(given, "churn", env)
-        options = Options(home, home, labels=lambda _: labels)
+        terms = configure.label_terms(given, "churn", env)
+        options = Options(home, home, engine=engine.host, labels=lambda _: terms)
         life = asyncio.create_task(run(settings, options, self.events.append))
         try:
             yield
@@ -199,7 +199,7 @@ class Nerve:
 async def test_fifty_containers_at_random(
     yard: Yard, engine: Engine, zookeeper: ZooKeeperServer, tmp_path: Path, figures: Figures
 ) -> None:
-    image = "dockstack-test-plain"
+    image = base(engine)
     seed = random.randrange(2**32)
     root = f"/{yard.prefix}"
     fleet = Fleet(yard, image, random.Random(seed))

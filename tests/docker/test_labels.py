@@ -176,7 +176,19 @@ def test_a_fault_names_the_label_and_what_to_write(labels: dict[str, str], fault
 
 
 @pytest.mark.parametrize(
-    "option", ["host", "port", "type", "module", "command", "ca_file", "tls.ca_file", "tls.cert_file", "tls.key_file"]
+    "option",
+    [
+        "host",
+        "port",
+        "type",
+        "module",
+        "command",
+        "container",
+        "ca_file",
+        "tls.ca_file",
+        "tls.cert_file",
+        "tls.key_file",
+    ],
 )
 def test_a_label_names_no_file_no_command_and_no_other_host(option: str) -> None:
     (fault,) = faults(container({"dockstack.web.port": "80", f"dockstack.web.check.{option}": "x"}))

@@ -12,7 +12,6 @@ from dockstack import configure
 from dockstack.configure import Given
 from dockstack.docker.containers import Container, Published
 from dockstack.errors import ConfigurationError
-from dockstack.model import Address
 from dockstack.nerve.labelled import Terms, services_of
 from dockstack.nerve.service import Service, plan
 from dockstack.registry.url import parse_url
@@ -29,7 +28,7 @@ TEMPLATES: dict[str, dict[str, Any]] = {
     "bare": {"labels": {"from": "template", "zone": "a"}},
     "wrong": {"checks": [{"type": "tcp", "rise": "often"}]},
 }
-TERMS = Terms("i-1", LOCATOR, BASE, TEMPLATES, {"broken": "/config/broken.yaml:1: is no map"})
+TERMS = Terms("i-1", LOCATOR, BASE, "10.0.0.5", "host", TEMPLATES, {"broken": "/config/broken.yaml:1: is no map"})
 
 
 def container(labels: dict[str, str], *ports: int) -> Container:
@@ -37,15 +36,8 @@ def container(labels: dict[str, str], *ports: int) -> Container:
     return Container("a" * 64, "shop-web-1", "web", "running", published=published, labels=labels)
 
 
-def where(one: Container, port: int) -> Address:
-    for published in one.published:
-        if published.port == port:
-            return Address("10.0.0.5", published.host_port)
-    raise ValueError(f"port {port} is not published")
-
-
 def services(labels: dict[str, str], *ports: int) -> tuple[Service, ...]:
-    return services_of(container(labels, *ports), TERMS, where)
+    return services_of(container(labels, *ports), TERMS, lambda: None)
 
 
 def faults(labels: dict[str, str]) -> list[str]:
@@ -57,12 +49,13 @@ def faults(labels: dict[str, str]) -> list[str]:
 @pytest.mark.parametrize("kind", ["tcp", "http"])
 def test_a_label_makes_what_the_command_line_makes(kind: str) -> None:
     (labelled,) = services({"dockstack.web.port": "80", "dockstack.web.check": kind})
-    given = Given(discovery=(URL,), services=(f"web:{kind}:32080:/web",))
+    given = Given(discovery=(URL,), services=(f"web:{kind}:shop-web-1:80:/web",))
     (typed,) = plan(configure.nerve(given, "i-1", {"SERVICE_HOST": "10.0.0.5"}).settings)
     assert labelled.name == "web@shop-web-1:80"
     assert labelled.settings == typed.settings
     assert labelled.locator == typed.locator
     assert labelled.registration.instance == typed.registration.instance
+    assert labelled.absence == typed.absence
     assert labelled.registration.path == typed.registration.path == "/nerve/web"
 
 
@@ -143,7 +136,6 @@ def test_each_service_of_a_container_has_its_own_name() -> None:
             {"dockstack.web.port": "80", "dockstack.web.check": "wrong"},
             'label dockstack.web.check=wrong: checks[0].rise: must be a whole number, not "often"',
         ),
-        ({"dockstack.web.port": "81"}, "web: port 81 is not published"),
     ],
 )
 def test_a_fault_names_the_label(labels: dict[str, str], fault: str) -> None:
@@ -169,7 +161,7 @@ def test_any_labels_are_services_or_faults(check: str, options: dict[str, str], 
     problems: tuple[Any, ...] = ()
     found: tuple[Service, ...] = ()
     try:
-        found = services_of(one, TERMS, where)
+        found = services_of(one, TERMS, lambda: None)
     except ConfigurationError as error:
         problems = error.problems
     assert bool(found) != bool(problems)

@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from dockstack.docker.containers import Container, Published, picture
+from dockstack.docker.containers import Container, Network, Picture, Published, picture
 from dockstack.events import DEBUG, Event, Warn
-from dockstack.model import Address
 from dockstack.nerve.events import Launched, Reaped, Registered, Withdrawn
 from dockstack.nerve.labelled import Terms
 from dockstack.nerve.provider import Provider
@@ -25,20 +24,22 @@ from dockstack.settings.nerve import NerveSettings
 from tests.waiting import eventually
 
 LOCATOR, BASE = parse_url("zk://zk/nerve")
-TERMS = Terms("i-1", LOCATOR, BASE, {"tcp": {"check_interval": 0.02, "checks": [{"type": "tcp", "timeout": 1}]}})
+TERMS = Terms(
+    "i-1",
+    LOCATOR,
+    BASE,
+    "127.0.0.1",
+    "host",
+    {"tcp": {"check_interval": 0.02, "checks": [{"type": "tcp", "timeout": 1}]}},
+)
 LABELS = {"dockstack.web.port": "80"}
-
-
-def where(one: Container, port: int) -> Address:
-    for published in one.published:
-        if published.port == port:
-            return Address("127.0.0.1", published.host_port)
-    raise ValueError(f"port {port} is not published")
 
 
 def container(name: str, port: int, labels: dict[str, str] | None = None, **keys: Any) -> Container:
     published = (Published(80, "tcp", "0.0.0.0", port),)
-    return Container(f"id of {name}", name, "web", "running", "1", published=published, labels=labels or LABELS, **keys)
+    there = (Network("bridge", "172.17.0.2", ""),)
+    keys = {"published": published, "networks": there, "labels": labels or LABELS, **keys}
+    return Container(f"id of {name}", name, "web", "running", "1", **keys)
 
 
 class Nerve:
@@ -47,7 +48,9 @@ class Nerve:
     def __init__(self, group: asyncio.TaskGroup, stack: AsyncExitStack) -> None:
         self.world = World()
         self.told: list[Event] = []
-        self.provider = Provider(Roster(group, self._registry, self.told.append), self.told.append)
+        self._now: Picture | None = None
+        roster = Roster(group, self._registry, self.told.append)
+        self.provider = Provider(roster, lambda: self._now, None, self.told.append)
         self._stack = stack
         self._session: Registry | None = None
 
@@ -56,8 +59,9 @@ class Nerve:
             self._session = await self._stack.enter_async_context(self.world.open(self.told.append))
         return self._session
 
-    def see(self, *containers: Container, others: Iterable[Service] = (), terms: Terms = TERMS) -> None:
-        self.provider.see(picture(containers), tuple(others), terms, where)
+    def see(self, *containers: Container, others: Iterable[Service] = (), terms: Terms | None = TERMS) -> None:
+        self._now = picture(containers)
+        self.provider.see(others, terms)
 
     async def registered(self, count: int = 1, path: str = "/nerve/web") -> None:
         await eventually(lambda: len(self.world.nodes(path)) == count, f"{count} registrations in {path}", limit=3)
@@ -156,6 +160,17 @@ async def test_a_faulty_container_is_skipped_by_name_once(port: int) -> None:
         assert running.said(Warn)[-1].endswith("; and 2 more")
 
 
+async def test_a_service_without_an_address_is_skipped_and_the_others_go_on(port: int) -> None:
+    async with nerve() as running:
+        labels = {**LABELS, "dockstack.admin.port": "81"}
+        running.see(container("c1", port, labels))
+        await running.registered()
+        assert running.said(Warn) == [
+            "admin@c1:81 is skipped: container c1 does not publish port 81; published: "
+            f"80/tcp at 0.0.0.0:{port}; start it with -p 81"
+        ]
+
+
 async def test_a_name_or_a_place_that_is_taken_is_skipped_and_told(port: int) -> None:
     common = {"zk_hosts": ["zk"], "zk_path": "/nerve/web", "host": "127.0.0.1"}
     typed = {"web@c1:80": {**common, "port": 1}, "typed": {**common, "port": str(port)}}
@@ -163,10 +178,9 @@ async def test_a_name_or_a_place_that_is_taken_is_skipped_and_told(port: int) ->
     async with nerve() as running:
         running.see(container("c1", port), container("c2", port), container("c3", 1), others=others)
         assert running.said(Warn) == [
-            "the container c1 is skipped: there is another service called web@c1:80: give one of them another name",
-            "the container c2 is skipped: web@c2:80 is registered as typed already: remove the labels or that service",
-            "the container c3 is skipped: web@c3:80 is registered as web@c1:80 already: remove the labels or that "
-            "service",
+            "web@c1:80 is skipped: there is another service of this name; give one of them another",
+            "web@c2:80 is skipped: it is registered as typed already; remove the labels or that service",
+            "web@c3:80 is skipped: it is registered as web@c1:80 already; remove the labels or that service",
         ]
         running.see(container("c1", port), container("c2", port), container("c3", 1))
         assert len(running.said(Launched)) == 3
@@ -179,6 +193,8 @@ async def test_other_terms_count_from_the_next_picture_on(port: int) -> None:
         running.see(container("c1", port), terms=replace(TERMS, base="/other"))
         await running.registered(1, "/other/web")
         await running.registered(0)
+        running.see(container("c1", port), terms=None)
+        await running.registered(0, "/other/web")
 
 
 async def test_readiness_is_that_of_the_first_picture(port: int) -> None:

@@ -51,8 +51,18 @@ NERVE: dict[str, Any] = {
                 {"type": "postgresql", "username": "u", "password": "p", "database": "d", "query": "SELECT 2"},
                 {"type": "grpc", "service": "web", "tls": True, "server_name": "www"},
                 {"type": "exec", "command": ["true", "x"]},
+                {"type": "docker", "container": "web"},
                 {"type": "noop"},
             ],
+        },
+        "boxed": {
+            "container": "db",
+            "container_port": 3306,
+            "host": "127.0.0.1",
+            "advertise": "host",
+            "reporter_type": "file",
+            "file_directory": "/tmp/registry",
+            "file_path": "/boxed",
         },
         "keys": {
             "host": "localhost",
@@ -177,6 +187,44 @@ SYNAPSE: dict[str, Any] = {
                 "resolver": {"method": "s3_toggle", "s3_url": "s3://bucket/key", "s3_polling_interval_seconds": 30},
             },
             "backend_port_override": 80,
+        },
+        "named": {
+            "discovery": {
+                "method": "dns",
+                "servers": [
+                    {"name": "n", "host": "web.example.com", "port": 80, "labels": {"az": "a"}},
+                    {"host": "_web._tcp.example.com"},
+                ],
+                "nameserver": ["127.0.0.1", "127.0.0.1:5353"],
+                "check_interval": 20,
+            },
+            "discovery_multi": {
+                "watchers": {
+                    "nodes": {
+                        "method": "zookeeper_dns",
+                        "hosts": ["127.0.0.1:2181"],
+                        "path": "/nerve/named",
+                        "nameserver": "127.0.0.1",
+                        "check_interval": 20,
+                    },
+                    "polled": {
+                        "method": "zookeeper_dns_poll",
+                        "hosts": ["127.0.0.1:2181"],
+                        "path": "/nerve/named",
+                        "polling_interval_sec": 30,
+                    },
+                    "tasks": {
+                        "method": "marathon",
+                        "marathon_api_url": "https://user:word@127.0.0.1:8443",
+                        "application_name": "/group/web",
+                        "check_interval": 20,
+                        "port_index": 1,
+                        "marathon_api_path": "/v2/apps/%{app}/tasks",
+                        "tls": {"verify": False},
+                    },
+                },
+                "resolver": {"method": "union"},
+            },
         },
     },
     "haproxy": {

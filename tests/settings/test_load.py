@@ -9,11 +9,24 @@ import pytest
 
 from dockstack.documents import parse
 from dockstack.errors import ConfigurationError
+from dockstack.model import Address
 from dockstack.settings import load
-from dockstack.settings.nerve import HttpCheck, NerveSettings, PluginCheck
-from dockstack.settings.synapse import DockerDiscovery, Ec2tagDiscovery, SynapseSettings
+from dockstack.settings.discovery import (
+    DnsDiscovery,
+    DockerDiscovery,
+    Ec2tagDiscovery,
+    MarathonDiscovery,
+    PluginDiscovery,
+    ZookeeperDnsPollDiscovery,
+)
+from dockstack.settings.nerve import ContainerService, HttpCheck, NerveSettings, PluginCheck
+from dockstack.settings.synapse import SynapseSettings
 
 SERVICE = "services:\n  a:\n    host: h\n    port: 80\n    zk_hosts: [z]\n    zk_path: /x\n"
+KNOWN = (
+    "base, zookeeper, zookeeper_poll, etcd, file, ec2tag, awstag, docker, dns, zookeeper_dns, zookeeper_dns_poll, "
+    "marathon, multi"
+)
 HAPROXY = "haproxy: {global: [], defaults: [], do_socket: false, config_file_path: /h.cfg}\n"
 
 
@@ -94,7 +107,7 @@ def test_the_defaults_of_synapse() -> None:
         (
             "checks: [{type: 5}]",
             'n:3: services.a.checks[0]: unknown type "5"; known: tcp, http, mysql, rabbitmq, redis, postgresql, grpc, '
-            "exec, noop",
+            "exec, docker, noop",
         ),
         ("checks: [{type: tpc}]", 'n:3: services.a.checks[0]: unknown type "tpc"; did you mean tcp?'),
         (
@@ -198,9 +211,50 @@ def test_numbers_in_quotes_are_taken_with_one_warning() -> None:
 
 
 def test_a_port_keeps_its_type() -> None:
-    assert nerve("instance_id: i\n" + SERVICE)[0].services["a"].port == 80
+    assert nerve("instance_id: i\n" + SERVICE)[0].services["a"].model_dump()["port"] == 80
     settings, warnings = nerve("instance_id: i\n" + SERVICE.replace("80", "'80'"))
-    assert (settings.services["a"].port, warnings) == ("80", [])
+    assert (settings.services["a"].model_dump()["port"], warnings) == ("80", [])
+
+
+def test_a_service_of_a_container() -> None:
+    text = "services:\n  a: {container: db, container_port: 3306, host: h}\ninstance_id: i\n"
+    service = nerve(text)[0].services["a"]
+    assert isinstance(service, ContainerService)
+    assert (service.container, service.container_port, service.host, service.advertise) == ("db", 3306, "h", "host")
+    placed = service.at(Address("h", 49153))
+    assert (placed.host, placed.port, placed.model_fields_set) == ("h", 49153, {"host", "port"})
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("container: db, host: h", "n:2: services.a.container_port: is missing"),
+        (
+            "container: db, container_port: 3306",
+            "n:2: services.a: host is missing: the address under which others reach this host's published ports",
+        ),
+        (
+            "container: db, container_port: 3306, host: h, port: 80",
+            "n:2: services.a.port: cannot stand beside the other keys here; remove it, or allow it with "
+            "--unknown-keys warn",
+        ),
+        (
+            "container: db, container_port: 3306, host: h, advertise: dokcer",
+            "n:2: services.a.advertise: 'dokcer' is none of host, docker and docker:NETWORK",
+        ),
+        (
+            "container: db, container_port: 0, host: h",
+            "n:2: services.a.container_port: port 0 is not between 1 and 65535",
+        ),
+        (
+            "container_port: 80, host: h, port: 80",
+            "n:2: services.a.container_port: cannot stand beside the other keys here; remove it, or allow it with "
+            "--unknown-keys warn",
+        ),
+    ],
+)
+def test_what_is_wrong_in_a_service_of_a_container(line: str, fault: str) -> None:
+    assert nerve_faults(f"services:\n  a: {{{line}}}\ninstance_id: i\n") == [fault]
 
 
 def test_the_environment_gives_what_is_wanted() -> None:
@@ -215,7 +269,12 @@ instance_id: ${PASSWORD}
     )
     settings, warnings = nerve(text, PORT="3306", MOCKED="yes", WEIGHT="3", PASSWORD="0123")
     service = settings.services["a"]
-    assert (service.port, service.check_mocked, service.weight, service.checks[0].rise) == (3306, True, 3, 3)
+    assert (service.model_dump()["port"], service.check_mocked, service.weight, service.checks[0].rise) == (
+        3306,
+        True,
+        3,
+        3,
+    )
     assert (service.checks[0].model_dump()["password"], settings.instance_id) == ("0123", "0123")
     assert warnings == []
 
@@ -268,13 +327,7 @@ def test_unknown_keys_can_be_warnings() -> None:
         ("{discovery: {}}", "s:1: services.a.discovery: has no method, which says what it is"),
         (
             "{discovery: {method: zk}}",
-            's:1: services.a.discovery: unknown method "zk"; '
-            "known: base, zookeeper, zookeeper_poll, etcd, file, ec2tag, awstag, docker, multi",
-        ),
-        (
-            "{discovery: {method: dns}}",
-            "s:1: services.a.discovery: method dns is not there in this version of DockStack; "
-            "there are: base, zookeeper, zookeeper_poll, etcd, file, ec2tag, awstag, docker, multi",
+            f's:1: services.a.discovery: unknown method "zk"; known: {KNOWN}',
         ),
         (
             "{discovery: {method: zookeeper, path: /x, hosts: null}}",
@@ -404,6 +457,46 @@ def test_unknown_keys_can_be_warnings() -> None:
             "resolver: {method: union}}}",
             "s:1: services.a.discovery_multi.watchers.b.path: 'x' does not begin with a slash",
         ),
+        ("{discovery: {method: dns, servers: []}}", "s:1: services.a.discovery.servers: must not be empty"),
+        (
+            "{discovery: {method: dns, servers: [{host: a.test}]}}",
+            "s:1: services.a.discovery.servers[0].port: is missing: only names such as _http._tcp.example.com have "
+            "ports in DNS",
+        ),
+        (
+            "{discovery: {method: dns, servers: [{host: 'a b', port: 1}]}}",
+            "s:1: services.a.discovery.servers[0].host: 'a b' is neither a host name nor an IP address",
+        ),
+        (
+            "{discovery: {method: dns, servers: [{host: a, port: 1, nmae: x}]}}",
+            "s:1: services.a.discovery.servers[0].nmae: unknown key; did you mean name?",
+        ),
+        (
+            "{discovery: {method: dns, servers: [{host: a, port: 1}], nameserver: 'h:x'}}",
+            "s:1: services.a.discovery.nameserver: 'h:x': port 'x' is not between 1 and 65535",
+        ),
+        (
+            "{discovery: {method: zookeeper_dns, hosts: [h], path: /x, nameserver: h/x}}",
+            "s:1: services.a.discovery.nameserver: '/x' cannot stand behind a host",
+        ),
+        (
+            "{discovery: {method: zookeeper_dns_poll, hosts: [h], path: x}}",
+            "s:1: services.a.discovery.path: 'x' does not begin with a slash",
+        ),
+        (
+            "{discovery: {method: marathon, marathon_api_url: 'http://h', application_name: a, port_index: -1}}",
+            "s:1: services.a.discovery.port_index: must be at least 0, not -1",
+        ),
+        (
+            "{discovery: {method: marathon, marathon_api_url: 'me:secret@h:8080', application_name: a}}",
+            "s:1: services.a.discovery.marathon_api_url: must be http://HOST:PORT or https://HOST:PORT",
+        ),
+        (
+            "{discovery: {method: marathon, marathon_api_url: 'http://h', application_name: a, "
+            "marathon_api_path: '/%{ap}'}}",
+            "s:1: services.a.discovery.marathon_api_path: `%` begins no variable in `%{ap}`; there is %{app}, and "
+            "%% is a percent sign",
+        ),
         (
             "{discovery: {method: zookeeper_poll, hosts: [h], path: /x, polling_interval_sec: -1}}",
             "s:1: services.a.discovery.polling_interval_sec: must be at least 0, not -1",
@@ -436,6 +529,91 @@ def test_what_is_wrong_in_a_service_of_synapse(service: str, fault: str) -> None
 )
 def test_what_is_wrong_in_the_top_section(haproxy: str, faults: list[str]) -> None:
     assert synapse_faults(f"haproxy: {haproxy}\n") == faults
+
+
+def test_the_defaults_of_what_is_asked_again_and_again() -> None:
+    text = """
+services:
+  dns: {discovery: {method: dns, servers: [{host: a.test, port: '80', labels: {x: 1}}, {host: _a._tcp.test}]}}
+  names: {discovery: {method: zookeeper_dns_poll, hosts: h, path: /x, nameserver: '10.0.0.1'}}
+  tasks: {discovery: {method: marathon, marathon_api_url: 'http://h', application_name: a}}
+  plain: {backend_port_override: 80, discovery: {method: dns, servers: [{host: a.test}]}}
+"""
+    settings, warnings = synapse(text + HAPROXY)
+    dns, names, tasks, _ = (own.discovery for own in settings.services.values())
+    assert warnings == []
+    assert isinstance(dns, DnsDiscovery)
+    assert (dns.check_interval, dns.nameserver, dns.servers[0].port) == (30, (), "80")
+    assert [server.has_services for server in dns.servers] == [False, True]
+    assert isinstance(names, ZookeeperDnsPollDiscovery)
+    assert (names.check_interval, names.nameserver, names.polling_interval_sec) == (30, ("10.0.0.1",), 60)
+    assert isinstance(tasks, MarathonDiscovery)
+    assert (tasks.check_interval, tasks.port_index, tasks.marathon_api_path) == (10, 0, "/v2/apps/%{app}/tasks")
+
+
+def with_plugins(text: str, lenient: bool = False) -> SynapseSettings:
+    """The settings where the watcher `acme` and the output `acme` are installed."""
+    return load.synapse(parse(text, "s", {}), lenient, lambda group, name: name == "acme").settings
+
+
+def test_a_method_that_is_installed_has_its_own_keys() -> None:
+    acme = "{method: acme, place: {x: [1]}, label_filter: {label: l, value: v}}"
+    settings = with_plugins(
+        f"services: {{a: {{discovery: {acme}}}, b: {{discovery: {{method: multi, watchers: {{x: {acme}}}, resolver: "
+        f"{{method: union}}}}}}, c: {{discovery: {{method: base}}, discovery_multi: {{watchers: {{x: {acme}}}, "
+        f"resolver: {{method: union}}}}}}}}\n{HAPROXY}"
+    )
+    a = settings.services["a"].discovery
+    assert isinstance(a, PluginDiscovery)
+    assert a.model_extra == {"place": {"x": [1]}}
+    assert a.filters[0].label == "l"
+    assert settings.services["b"].watchers == {"x": a}
+    assert settings.services["c"].watchers["x"] == a
+
+
+@pytest.mark.parametrize(
+    ("text", "faults"),
+    [
+        (
+            "{discovery: {method: acme, label_filters: 5}}",
+            ["s:1: services.a.discovery.label_filters: must be a list, not 5"],
+        ),
+        (
+            "{discovery: {method: multi, watchers: {x: {method: acme, generator_config_path: 5}}, "
+            "resolver: {method: union}}}",
+            [
+                "s:1: services.a.discovery.watchers.x.generator_config_path: must be text; YAML reads it as 5, "
+                "so write it in quotes"
+            ],
+        ),
+        (
+            "{discovery: {method: amce}}",
+            [f's:1: services.a.discovery: unknown method "amce"; known: {KNOWN}'],
+        ),
+        (
+            "{discovery: {method: base}, acme: 5}",
+            ["s:1: services.a.acme: must be a map: it is a section of the output of this name"],
+        ),
+    ],
+)
+def test_what_is_wrong_about_a_plug_in(text: str, faults: list[str]) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        with_plugins(f"services: {{a: {text}}}\n{HAPROXY}")
+    assert [str(problem) for problem in raised.value.problems] == faults
+
+
+def test_an_output_that_is_installed_has_a_section_of_its_own() -> None:
+    text = "services: {a: {discovery: {method: base}, acme: {x: 1}}}\nacme:\n  y: [2]\n"
+    settings = with_plugins(text)
+    assert settings.sections == {"acme": {"y": [2]}}
+    assert settings.services["a"].sections == {"acme": {"x": 1}}
+    assert with_plugins(text) == settings
+    assert with_plugins(text.replace("1", "3")).services["a"] != settings.services["a"]
+    assert with_plugins("acme:\n").sections == {"acme": None}
+    assert with_plugins(f"nginx: {{}}\nacme: {{}}\n{HAPROXY}", lenient=True).sections == {"acme": {}}
+    with pytest.raises(ConfigurationError, match="s:1: acme: must be a map"):
+        with_plugins("acme: 5\n")
+    assert synapse_faults(text)[0].startswith("s:1: services.a.acme: unknown key")
 
 
 def test_an_output_is_needed_and_an_unknown_one_is_none() -> None:

@@ -11,3 +11,8 @@ class Report:
 
     ok: bool
     lines: tuple[str, ...]
+
+
+def together(*reports: Report) -> Report:
+    """All of them as one, which is well when each is."""
+    return Report(all(one.ok for one in reports), tuple(line for one in reports for line in one.lines))

@@ -23,7 +23,7 @@ USUAL_CHECK = "tcp"
 """The template where no label names one."""
 
 _KEYS = ("port", "path", "check", "weight", "labels")
-_FORBIDDEN = frozenset({"host", "port", "module", "type", "command"})
+_FORBIDDEN = frozenset({"host", "port", "module", "type", "command", "container"})
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _SPECIFIC = re.compile(r"([0-9]{1,5})_(.+)", re.DOTALL)

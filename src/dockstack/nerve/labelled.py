@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -13,18 +13,15 @@ from dockstack.docker.containers import Container
 from dockstack.docker.labels import PREFIX, Labelled, labelled
 from dockstack.documents import Document, EnvironmentText
 from dockstack.errors import ConfigurationError, Problem
-from dockstack.model import Address
-from dockstack.nerve.service import Service, plan
+from dockstack.nerve.service import Look, Service, plan
 from dockstack.registry import Locator
 from dockstack.settings import loading
-
-Where = Callable[[Container, int], Address]
-"""The address under which others reach this port of a container; raises ValueError where they do not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What the operator says of all labelled services: where they are registered, below `base`, and as whom.
+    """What the operator says of all labelled services: where they are registered, below `base`, as whom, and with which
+    address (`host` and `advertise` as in a nerve file).
 
     `templates` are those of nerve by name, and `broken` says of a file that is none what is wrong with it.
     """
@@ -32,35 +29,14 @@ class Terms:
     instance_id: str
     locator: Locator
     base: str
+    host: str | None
+    advertise: str
     templates: Mapping[str, spec.Plain]
     broken: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
-@dataclass(frozen=True, slots=True)
-class Labels:
-    """Whose labels count, and what the operator says of them: the engine's address as in DOCKER_HOST."""
-
-    engine: str
-    terms: Terms
-    where: Where
-
-
-@dataclass(frozen=True, slots=True)
-class AtHost:
-    """Ports of containers where the engine publishes them, under the host's name; IPv4 before IPv6."""
-
-    host: str
-
-    def __call__(self, container: Container, port: int) -> Address:
-        found = [one for one in container.published if (one.port, one.protocol) == (port, "tcp")]
-        if not found:
-            there = ", ".join(sorted({f"{one.port}/{one.protocol}" for one in container.published}))
-            raise ValueError(f"port {port} is not published; published: {there or 'none'}")
-        return Address(self.host, min(found, key=lambda one: (":" in one.host_ip, one.host_port)).host_port)
-
-
-def services_of(container: Container, terms: Terms, where: Where) -> tuple[Service, ...]:
-    """The services that the container's labels ask for, ready to run, named NAME@CONTAINER:PORT.
+def services_of(container: Container, terms: Terms, look: Look) -> tuple[Service, ...]:
+    """The services that the container's labels ask for, named NAME@CONTAINER:PORT; they have no address yet.
 
     None where it has no such labels. Raises ConfigurationError with everything that is wrong.
     """
@@ -68,25 +44,20 @@ def services_of(container: Container, terms: Terms, where: Where) -> tuple[Servi
     found: list[Service] = []
     for one in labelled(container):
         try:
-            found += _services(f"{one.name}@{container.name}:{one.port}", one, where(container, one.port), terms)
+            found += _services(one, container, terms, look)
         except ConfigurationError as error:
             problems += error.problems
-        except ValueError as error:
-            problems.append(Problem(one.name, str(error)))
     if problems:
         raise ConfigurationError(*problems)
     return tuple(found)
 
 
-def _services(name: str, one: Labelled, address: Address, terms: Terms) -> tuple[Service, ...]:
+def _services(one: Labelled, container: Container, terms: Terms, look: Look) -> tuple[Service, ...]:
+    name = f"{one.name}@{container.name}:{one.port}"
     template = _template(one, terms)
     path, _ = spec.path_below(terms.base, one.path)
-    plain: spec.Plain = {
-        **template,
-        "host": address.host,
-        "port": address.port,
-        **spec.reporter(terms.locator, path),
-    }
+    asked = spec.Spec(name, name, one.check, one.port, path, container.name)
+    plain = spec.nerve_service(asked, template, terms.host, terms.locator, path, advertise=terms.advertise)
     if one.options:
         plain["checks"] = _checks(one, template.get("checks"))
     if one.weight is not None:
@@ -95,7 +66,7 @@ def _services(name: str, one: Labelled, address: Address, terms: Terms) -> tuple
         plain["labels"] = {**(template.get("labels") or {}), **dict(one.labels)}
     document = Document({"instance_id": terms.instance_id, "services": {name: plain}}, {})
     try:
-        return plan(loading.nerve(document).settings)
+        return plan(loading.nerve(document).settings, look)
     except ConfigurationError as error:
         raise ConfigurationError(*(_at_label(problem, name, one) for problem in error.problems)) from None
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dockstack import configure
+from dockstack import configure, templates
 from dockstack.configure import Ambassador, Given
 from dockstack.errors import ConfigurationError
 from dockstack.settings.discovery import ZookeeperDiscovery
@@ -323,3 +323,32 @@ def test_lines_that_are_new_or_left_out_are_told(tmp_path: Path) -> None:
     told = "\n".join(map(str, configure.file(file, None, False, {}).warnings))
     assert "retry-on all-retryable-errors" in told
     assert "`foo`" in told
+
+
+def test_labels_need_a_registry_and_an_address(tmp_path: Path) -> None:
+    labelled = Given(discovery=URL, docker=True)
+    settings, warnings = nerve(labelled)
+    assert (settings.instance_id, settings.services, warnings) == ("nerve", {}, [])
+    terms = configure.label_terms(labelled, "i-1", HOST)
+    assert (terms.instance_id, terms.base, terms.host, terms.advertise) == ("i-1", "/nerve", "10.0.0.1", "host")
+    assert [str(host) for host in terms.locator.hosts] == ["h1:2181", "h2:2182"]
+    assert set(terms.templates) == set(templates.types("nerve", ()))
+    assert terms.broken == {}
+    (told,) = refusals(nerve, Given(docker=True))
+    assert told.startswith("-d: is missing: with --docker name the registry")
+    (told,) = refusals(nerve, labelled, {})
+    assert told.startswith("SERVICE_HOST: is not set: with --docker it is the address")
+    (told,) = refusals(nerve, labelled, {**HOST, "DOCKER_HOST": "docker"})
+    assert told.startswith("DOCKER_HOST: 'docker' is not the address of a Docker engine")
+    assert nerve(Given(discovery=URL, docker=True, advertise="docker"), {})[0].services == {}
+    (told,) = refusals(nerve, Given(discovery=URL, docker=True, advertise="inside"))
+    assert told.startswith("--advertise: ")
+
+
+def test_labels_have_the_users_templates(tmp_path: Path) -> None:
+    (tmp_path / "quick.yaml").write_text("checks: [{type: tcp, rise: 1}]\n")
+    (tmp_path / "broken.yaml").write_text("checks: [\n")
+    terms = configure.label_terms(Given(discovery=URL, docker=True, templates=(tmp_path,)), "i-1", HOST)
+    assert terms.templates["quick"] == {"checks": [{"type": "tcp", "rise": 1}]}
+    assert "http" in terms.templates
+    assert terms.broken["broken"].startswith(f"{tmp_path}/broken.yaml:")

@@ -10,8 +10,7 @@ import json
 import os
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,8 @@ import pytest
 from kazoo.client import KazooClient
 from kazoo.exceptions import NoNodeError
 
-from dockstack import configure
-from dockstack.configure import Given
 from dockstack.events import WARNING, Event
-from dockstack.nerve.daemon import Options, run
+from tests.docker.alive import alive
 from tests.docker.conftest import Figures
 from tests.docker.engine import Engine, base
 from tests.docker.yard import Yard
@@ -169,32 +166,6 @@ def sockets() -> int:
     return sum(link.startswith("socket:") for link in links)
 
 
-@dataclass
-class Nerve:
-    """The daemon in this event loop, so that its tasks and its sockets can be counted."""
-
-    events: list[Event] = field(default_factory=list)
-
-    @asynccontextmanager
-    async def alive(self, home: Path, engine: Engine, registry: str) -> AsyncIterator[None]:
-        (home / "templates").mkdir()
-        (home / "templates" / "quick.yaml").write_text(
-            "check_interval: 0.2\nchecks:\n  - {type: tcp, timeout: 1, rise: 1, fall: 2}\n"
-        )
-        given = Given(discovery=(registry,), templates=(home / "templates",), docker=True)
-        env = {"SERVICE_HOST": "127.0.0.1", "DOCKER_HOST": engine.host}
-        settings = configure.nerve(given, "churn", env).settings
-        terms = configure.label_terms(given, "churn", env)
-        options = Options(home, home, engine=engine.host, labels=lambda _: terms)
-        life = asyncio.create_task(run(settings, options, self.events.append))
-        try:
-            yield
-            assert not life.done(), life.exception()
-        finally:
-            life.cancel()
-            await asyncio.wait({life})
-
-
 @pytest.mark.timeout(240 + 2 * SECONDS)
 async def test_fifty_containers_at_random(
     yard: Yard, engine: Engine, zookeeper: ZooKeeperServer, tmp_path: Path, figures: Figures
@@ -204,9 +175,9 @@ async def test_fifty_containers_at_random(
     root = f"/{yard.prefix}"
     fleet = Fleet(yard, image, random.Random(seed))
     registry = Registry(zookeeper, root)
-    nerve = Nerve()
+    events: list[Event] = []
     try:
-        async with nerve.alive(tmp_path, engine, f"zk://127.0.0.1:{zookeeper.port}{root}"):
+        async with alive(tmp_path, engine.host, f"zk://127.0.0.1:{zookeeper.port}{root}", events.append):
             # The first container brings what stays: the session with the registry.
             await fleet.change(0)
             await settled(lambda: registry.registered() == running(yard) != [], "the first container")
@@ -228,7 +199,7 @@ async def test_fifty_containers_at_random(
             assert after[0] <= before[0], [task.get_name() for task in asyncio.all_tasks()]
     finally:
         registry.close()
-    told = {str(event) for event in nerve.events if event.level >= WARNING}
+    told = {str(event) for event in events if event.level >= WARNING}
     skipped = [text for text in told if text.startswith(f"the container {yard.prefix}")]
     assert all("label dockstack.web.prot: unknown" in text for text in skipped), skipped
     figures(f"{MOST} containers at random for {SECONDS:g} s: changes", f"{fleet.done.total()}")

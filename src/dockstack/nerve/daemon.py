@@ -103,7 +103,7 @@ async def _live(read: _Read, pictures: Latest[Picture], socket: Path, options: O
                 while not await _stopped(stop, hangup):
                     hangup.clear()
                     if options.reload is not None:
-                        fresh = await _read_again(sources.read, options, pictures.peek, emit)
+                        fresh = await _read_again(sources.read, options, pictures.peek, provider, emit)
                         if fresh is not None:
                             read = fresh
                             placer.change(read.settings, read.services, labels=read.terms is not None)
@@ -122,9 +122,13 @@ async def _stopped(stop: asyncio.Event, hangup: asyncio.Event) -> bool:
     return stop.is_set()
 
 
-async def _read_again(reload: Callable[[], NerveSettings], options: Options, look: Look, emit: Emit) -> _Read | None:
+async def _read_again(
+    reload: Callable[[], NerveSettings], options: Options, look: Look, provider: Provider, emit: Emit
+) -> _Read | None:
     try:
         fresh = _planned(await asyncio.to_thread(reload), options, look)
+        if fresh.terms is not None and (problems := provider.faults(fresh.terms)):
+            raise ConfigurationError(*problems)
     except ConfigurationError as error:
         faults = "\n  ".join(map(str, error.problems))
         emit(Warn(f"the configuration was not reloaded, the old one stays: {faults}"))

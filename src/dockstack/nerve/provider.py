@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from dockstack.admin.report import Report
 from dockstack.docker.containers import Container, Picture
-from dockstack.errors import ConfigurationError
+from dockstack.errors import ConfigurationError, Problem
 from dockstack.events import Emit, Warn
 from dockstack.nerve.labelled import Terms, services_of
 from dockstack.nerve.placing import placed
@@ -53,6 +53,16 @@ class Provider:
         self._roster.change(wanted.values())
         if self._first is None:
             self._first = frozenset(wanted)
+
+    def faults(self, terms: Terms) -> tuple[Problem, ...]:
+        """What would be wrong, by these terms, with containers that are well by the present ones."""
+        found: list[Problem] = []
+        for container, services in self._known.values():
+            try:
+                _ = () if isinstance(services, str) else services_of(container, terms, self._look)
+            except ConfigurationError as error:
+                found += (Problem(f"container {container.name}: {one.where}", one.what) for one in error.problems)
+        return tuple(found)
 
     def ready(self) -> Report:
         """Whether each service of the first picture has a first verdict that was reported, or is gone."""

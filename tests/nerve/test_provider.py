@@ -197,6 +197,16 @@ async def test_other_terms_count_from_the_next_picture_on(port: int) -> None:
         await running.registered(0, "/other/web")
 
 
+async def test_what_other_terms_would_break_is_told_before(port: int) -> None:
+    async with nerve() as running:
+        running.see(container("bad", port, {"dockstack.x": ""}), container("good", port))
+        assert running.provider.faults(TERMS) == ()
+        (fault,) = running.provider.faults(
+            replace(TERMS, templates={}, broken={"tcp": "/config/tcp.yaml:1: is no map"})
+        )
+        assert str(fault) == "container good: label dockstack.web.check: /config/tcp.yaml:1: is no map"
+
+
 async def test_readiness_is_that_of_the_first_picture(port: int) -> None:
     async with nerve() as running:
         running.see()

@@ -85,7 +85,9 @@ async def _live(read: _Read, pictures: Latest[Picture], socket: Path, options: O
             roster = Roster(group, pool.get, emit)
             provider = Provider(Roster(group, pool.get, emit), pictures.peek, own, emit)
             placer = Placer(roster, pictures, own, emit, lambda others: provider.see(others, read.terms))
-            placer.change(read.settings, read.services, labels=read.terms is not None)
+            if read.terms is not None:
+                placer.need_engine()
+            placer.change(read.settings, read.services)
 
             def health() -> Report:
                 report, states = together(roster.health(), provider.health()), {**pool.states(), **placer.states()}
@@ -106,7 +108,7 @@ async def _live(read: _Read, pictures: Latest[Picture], socket: Path, options: O
                         fresh = await _read_again(sources.read, options, pictures.peek, provider, emit)
                         if fresh is not None:
                             read = fresh
-                            placer.change(read.settings, read.services, labels=read.terms is not None)
+                            placer.change(read.settings, read.services)
                 roster.end()
                 provider.end()
         await asyncio.sleep(options.drain)

@@ -103,15 +103,16 @@ class Placer:
         self._host: str | None = None
         self._trouble: str | None = None
 
-    def change(self, settings: NerveSettings, services: tuple[Service, ...], *, labels: bool = False) -> None:
-        """Makes these the services that are looked after; `services` is the plan of the settings.
-
-        With `labels` the engine is needed whatever the services are.
-        """
+    def change(self, settings: NerveSettings, services: tuple[Service, ...]) -> None:
+        """Makes these the services that are looked after; `services` is the plan of the settings."""
         self._wanted = services
-        if labels or needs_engine(settings):
-            self._needed.set()
+        if needs_engine(settings):
+            self.need_engine()
         self._look_again()
+
+    def need_engine(self) -> None:
+        """Has the engine followed, whatever the services of the configuration are."""
+        self._needed.set()
 
     async def follow(self, host: str) -> None:
         """Follows the Docker engine at `host` over one connection for all services, once one of them needs it."""

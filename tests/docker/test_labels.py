@@ -139,7 +139,7 @@ def test_dockstacks_labels(labels: dict[str, str], services: tuple[Labelled, ...
         ),
         (
             {"dockstack.web.port": "80", "dockstack.web.path": f"/{'a' * 200}"},
-            "label dockstack.web.path: has 201 characters: write 200 at most",
+            "label dockstack.web.path: has 201 bytes: write 200 at most",
         ),
         (
             {"dockstack.web.port": "80", "dockstack.web.weight": "-1"},
@@ -164,8 +164,8 @@ def test_dockstacks_labels(labels: dict[str, str], services: tuple[Labelled, ...
             "line",
         ),
         (
-            {"dockstack.web.port": "80", "dockstack.web.labels.zone": "b" * 1001},
-            "label dockstack.web.labels.zone: has 1001 characters: write 1000 at most",
+            {"dockstack.web.port": "80", "dockstack.web.labels.zone": "\u00e9" * 500 + "b"},
+            "label dockstack.web.labels.zone: has 1001 bytes: write 1000 at most",
         ),
         ({f"dockstack.web{number}.port": "80" for number in range(201)}, "labels: there are more than 200: give the "
          "container fewer"),

@@ -151,6 +151,10 @@ async def test_a_faulty_container_is_skipped_by_name_once(port: int) -> None:
         assert running.said(Warn) == [
             "the container bad is skipped: label dockstack.web.prot: unknown; did you mean dockstack.web.port?"
         ]
+        assert [line for line in running.provider.health().lines if "is skipped" in line] == [
+            f"degraded: {running.said(Warn)[0]}"
+        ]
+        assert running.provider.health().ok
         running.see(replace(bad, labels={"dockstack.enable": "x"}))
         running.see()
         running.see(bad)

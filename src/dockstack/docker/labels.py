@@ -30,7 +30,7 @@ _SPECIFIC = re.compile(r"([0-9]{1,5})_(.+)", re.DOTALL)
 _COMMA = re.compile(r"(?<!\\),")
 _LARGEST_WEIGHT = 2**31 - 1
 _LONGEST_SHOWN = 60
-_LONGEST, _MOST = 1000, 200  # characters of a label, labels of a container: a node of a registry takes less than 1 MB
+_LONGEST, _MOST = 1000, 200  # bytes of a label, labels of a container: a node of a registry takes less than 1 MB
 _LONGEST_PATH = 200
 
 
@@ -102,8 +102,8 @@ def _own(own: Mapping[str, str], container: Container, problems: list[Problem]) 
 
 
 def _text_fault(text: str) -> str | None:
-    if len(text) > _LONGEST:
-        return f"has {len(text)} characters: write {_LONGEST} at most"
+    if (size := _size(text)) > _LONGEST:
+        return f"has {size} bytes: write {_LONGEST} at most"
     return None if text.isprintable() else "has a character in it that cannot be printed: write it without, in one line"
 
 
@@ -147,8 +147,8 @@ def _path(name: str, texts: Mapping[str, str], problems: list[Problem]) -> str:
     elif " " in path or any(part.startswith(".") for part in path.split("/")):
         what = f"{_shown(path)} has a space in it, or a part that begins with a dot: write for example /{name}"
         problems.append(_fault(f"{name}.path", what))
-    elif len(path) > _LONGEST_PATH:
-        what = f"has {len(path)} characters: write {_LONGEST_PATH} at most"
+    elif (size := _size(path)) > _LONGEST_PATH:
+        what = f"has {size} bytes: write {_LONGEST_PATH} at most"
         problems.append(_fault(f"{name}.path", what))
     return path
 
@@ -243,6 +243,10 @@ def _base(image: str) -> str:
     """The last part of the image's name, without tag and digest; nothing where the image has no name."""
     name = image.partition("@")[0].rpartition("/")[2].partition(":")[0]
     return "" if name == "sha256" else name
+
+
+def _size(text: str) -> int:
+    return len(text.encode(errors="surrogatepass"))
 
 
 def _is_number(text: str, digits: int) -> bool:

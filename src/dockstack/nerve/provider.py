@@ -71,8 +71,9 @@ class Provider:
         return self._roster.ready(self._first)
 
     def health(self) -> Report:
-        """As the roster's."""
-        return self._roster.health()
+        """As the roster's, and what is skipped."""
+        report = self._roster.health()
+        return Report(report.ok, (*report.lines, *(f"degraded: {fault}" for fault in self._told.values())))
 
     def end(self) -> None:
         """Stops checking and withdraws all."""

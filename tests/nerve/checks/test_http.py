@@ -231,6 +231,8 @@ async def test_what_is_asked() -> None:
         await build(settings(headers={"Host": "www", "X-Probe": "1"}, uri="health"), server.target)(server.target)
         assert server.requests[1].startswith(b"GET /health HTTP/1.1\r\n")
         assert (server.header("host"), server.header("x-probe")) == ("www", "1")
+        await build(settings(uri="@127.0.0.1:1/x"), server.target)(server.target)
+        assert server.requests[2].startswith(b"GET /@127.0.0.1:1/x HTTP/1.1\r\n")
 
 
 @pytest.fixture(scope="module")

@@ -162,6 +162,35 @@ async def test_the_registrys_configuration_is_served_live(scene: Scene) -> None:
         assert port(scene) == 8080  # emptied data keeps the last good one
 
 
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"{", "is no JSON"),
+        (b"[1]", "is no map of outputs"),
+        (b'{"nginx": {}}', "'nginx'"),
+        (b'{"haproxy": null}', "'haproxy'"),
+        (b'{"file_output": {}}', "not configured here"),
+    ],
+)
+async def test_a_configuration_that_says_nothing_usable_keeps_the_last_good_one(
+    scene: Scene, data: bytes, why: str
+) -> None:
+    await scene.announce("/web", "a")
+    world = scene.world({"web": service()})
+    async with scene.following(world):
+        scene.registry.set_data("/web", b'{"haproxy": {"port": 8080, "listen": ["mode tcp"]}}')
+        await eventually(lambda: port(scene) == 8080, "the registry's port")
+        scene.registry.set_data("/web", data)
+        await eventually(lambda: any(why in one for one in world.trouble), "told")
+        await scene.announce("/web", "b")
+        await eventually(lambda: scene.names() == {"a", "b"}, "the next change")
+        assert port(scene) == 8080
+        assert world.config("web") == '{"haproxy": {"port": 8080, "listen": ["mode tcp"]}}'
+        scene.registry.set_data("/web", b"")
+        await eventually(lambda: world.trouble == (), "nothing is wrong any more")
+        assert port(scene) == 8080
+
+
 def port(scene: Scene) -> int | str | None:
     picture = scene.pictures.peek()
     return None if picture is None else picture.services["web"].haproxy.port

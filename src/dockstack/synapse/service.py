@@ -51,7 +51,8 @@ class Service:
         self.toggle = toggle
         self._answered = asyncio.Event()
         self._sources = tuple(
-            Source(name, watcher, discovery, watchers[watcher]) for watcher, discovery in own.watchers.items()
+            Source(name, watcher, discovery, watchers[watcher], around.outputs)
+            for watcher, discovery in own.watchers.items()
         )
         self._around = around
         self._emit = emit

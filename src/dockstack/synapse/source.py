@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Set
+from dataclasses import replace
 
 from dockstack.model import Entry
 from dockstack.registry import Snapshot
 from dockstack.settings.synapse import OneDiscovery, SynapseService
+from dockstack.synapse import generator
 from dockstack.synapse.resolve import Found
 from dockstack.synapse.select import Selection, select
 from dockstack.synapse.watchers import Watcher
 
 
 class Source:
-    """Follows a watcher. `name` is "" where the service has no other; `title` is what messages call it."""
+    """Follows a watcher. `name` is "" where the service has no other; `title` is what messages call it.
 
-    def __init__(self, service: str, name: str, discovery: OneDiscovery, watcher: Watcher) -> None:
+    `config` is the last configuration in the registry that says something about one of the `outputs`.
+    """
+
+    def __init__(self, service: str, name: str, discovery: OneDiscovery, watcher: Watcher, outputs: Set[str]) -> None:
         self.name = name
         self.title = f"{service}, watcher {name}" if name else service
         self.config = ""
         self._discovery = discovery
         self._watcher = watcher
+        self._outputs = outputs
+        self._data = b""
+        self._doubts: tuple[str, ...] = ()
         self._snapshot: Snapshot | None = None
         self._entry: Entry | None = None
 
@@ -40,17 +48,25 @@ class Source:
         self.config = config
 
     async def follow(self) -> AsyncIterator[None]:
-        """Yields after each snapshot of the watcher; emptied configuration data keeps the last good one."""
+        """Yields after each snapshot of the watcher; emptied or unusable configuration keeps the last good one."""
         async for snapshot in self._watcher.follow():
             self._snapshot = snapshot
-            config = snapshot.data.decode(errors="replace")
-            if config.strip():
-                self.config = config
+            if snapshot.data != self._data:
+                self._data = snapshot.data
+                self._take(snapshot.data)
             yield
+
+    def _take(self, data: bytes) -> None:
+        said = generator.read(self.title, data, self._outputs)
+        self._doubts = () if said.sections else said.problems
+        if said.sections:
+            self.config = data.decode(errors="replace")
 
     def select(self, own: SynapseService) -> tuple[Found, Selection]:
         """What follows from the newest snapshot; without any: what was restored, or the default servers."""
         selection = select(self.title, own, self._snapshot, self._entry, self._discovery)
         if self._snapshot is not None:
             self._entry = selection.entry
+        if self._doubts:
+            selection = replace(selection, problems=(*selection.problems, *self._doubts))
         return Found(self.heard, selection.entry, self.config), selection

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from dockstack.events import Emit
@@ -20,11 +20,15 @@ MODE = 0o644
 
 
 class File:
-    """The configuration file on disk. `marked`: it carries the mark of its structure."""
+    """The configuration file on disk. `marked`: it carries the mark of its structure.
+
+    `permit` is asked for each text that was put before it is written; where it refuses, the file stays as it is.
+    """
 
     def __init__(self, path: Path, marked: bool, emit: Emit) -> None:
         self.path = path
         self.text: str | None = None
+        self.permit: Callable[[str], Awaitable[bool]] | None = None
         self._trouble = Trouble(path)
         self._marked = marked
         self._emit = emit
@@ -53,6 +57,9 @@ class File:
     async def write(self, text: str) -> None:
         """The file holds the text when this returns, and what was put before is dropped. Raises OSError."""
         self._pending = None
+        await self._replace(text)
+
+    async def _replace(self, text: str) -> None:
         self._asked += 1
         await asyncio.to_thread(self._write, self._asked, text)
 
@@ -67,9 +74,13 @@ class File:
             self._written = number
 
     async def flush(self) -> None:
-        """Writes what was put last, if it has not been written yet. Raises OSError."""
-        if self._pending is not None:
-            await self.write(self.render(self._pending()).text)
+        """Writes what was put last, if it has not been written yet and is permitted. Raises OSError."""
+        if self._pending is None:
+            return
+        document, self._pending = self._pending, None
+        text = self.render(document()).text
+        if self.permit is None or text == self.text or await self.permit(text):
+            await self._replace(text)
 
     async def read(self) -> str | None:
         """What is on disk now, or None when it cannot be read as text."""

@@ -47,16 +47,20 @@ class Source:
         self._entry = entry
         self.config = config
 
-    async def follow(self) -> AsyncIterator[None]:
-        """Yields after each snapshot of the watcher; emptied or unusable configuration keeps the last good one."""
+    async def follow(self) -> AsyncIterator[bool]:
+        """Yields after each snapshot of the watcher whether it has new configuration that cannot be used.
+
+        Emptied or unusable configuration keeps the last good one.
+        """
         async for snapshot in self._watcher.follow():
             self._snapshot = snapshot
-            if snapshot.data != self._data:
-                self._data = snapshot.data
+            fresh = snapshot.data != self._data
+            if fresh:
                 self._take(snapshot.data)
-            yield
+            yield fresh and bool(self._doubts)
 
     def _take(self, data: bytes) -> None:
+        self._data = data
         said = generator.read(self.title, data, self._outputs)
         self._doubts = () if said.sections else said.problems
         if said.sections:

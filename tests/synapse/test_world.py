@@ -16,6 +16,7 @@ from dockstack.registry.events import SessionUsed
 from dockstack.registry.pool import Pool
 from dockstack.runtime.latest import Latest
 from dockstack.settings.synapse import SynapseSettings
+from dockstack.synapse.events import ConfigurationUnusable
 from dockstack.synapse.haproxy.document import Layout, Picture
 from dockstack.synapse.snapshot import Saved
 from dockstack.synapse.world import World
@@ -31,10 +32,12 @@ class Scene:
     announcer: Registry
     of_the_pool: list[Event]
     said: list[str] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
     pictures: Latest[Picture] = field(default_factory=Latest)
 
     def tell(self, event: Event) -> None:
         self.said.append(str(event))
+        self.events.append(event)
 
     def world(self, services: dict[str, Any]) -> World:
         layout, settings = self.settings(services)
@@ -186,6 +189,7 @@ async def test_a_configuration_that_says_nothing_usable_keeps_the_last_good_one(
         await eventually(lambda: scene.names() == {"a", "b"}, "the next change")
         assert port(scene) == 8080
         assert world.config("web") == '{"haproxy": {"port": 8080, "listen": ["mode tcp"]}}'
+        assert scene.events.count(ConfigurationUnusable("web")) == 1
         scene.registry.set_data("/web", b"")
         await eventually(lambda: world.trouble == (), "nothing is wrong any more")
         assert port(scene) == 8080

@@ -17,7 +17,8 @@ NERVE_INSTANCE_ID (as -i), NERVE_CHECK_CONFIG (as -k), DEBUG.
 """
 
 SYNAPSE = """\b
-TYPE: http, mysql, postgresql, rabbitmq, redis, tcp, or a template of your own.
+TYPE: http, mysql, postgresql, rabbitmq, redis, tcp, or a template of your
+own.
 
 \b
 Example:

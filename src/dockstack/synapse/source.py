@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Set
 from dataclasses import replace
+from time import monotonic
 
 from dockstack.model import Entry
 from dockstack.registry import Snapshot
@@ -12,6 +13,10 @@ from dockstack.synapse import generator
 from dockstack.synapse.resolve import Found
 from dockstack.synapse.select import Selection, select
 from dockstack.synapse.watchers import Watcher
+
+BURST = 0.02
+"""Seconds, at most, between the snapshots of a set that is emptied node by node in one go: by a registry that ends the
+sessions of many hosts, or by a script."""
 
 
 class Source:
@@ -31,6 +36,9 @@ class Source:
         self._doubts: tuple[str, ...] = ()
         self._snapshot: Snapshot | None = None
         self._entry: Entry | None = None
+        self._whole: Entry | None = None
+        self._shrinks = False
+        self._seen_at = 0.0
 
     @property
     def heard(self) -> bool:
@@ -53,11 +61,20 @@ class Source:
         Emptied or unusable configuration keeps the last good one.
         """
         async for snapshot in self._watcher.follow():
-            self._snapshot = snapshot
+            self._see(snapshot)
             fresh = snapshot.data != self._data
             if fresh:
                 self._take(snapshot.data)
             yield fresh and bool(self._doubts)
+
+    def _see(self, snapshot: Snapshot) -> None:
+        """What is kept of a set that is emptied in one go is the whole of it, and not the last one that was left."""
+        now, before = monotonic(), self._snapshot
+        shrinks = before is not None and len(snapshot.instances) < len(before.instances)
+        if not (shrinks and self._shrinks and now - self._seen_at <= BURST):
+            self._whole = self._entry
+        self._shrinks, self._seen_at = shrinks, now
+        self._snapshot = snapshot
 
     def _take(self, data: bytes) -> None:
         self._data = data
@@ -68,7 +85,8 @@ class Source:
 
     def select(self, own: SynapseService) -> tuple[Found, Selection]:
         """What follows from the newest snapshot; without any: what was restored, or the default servers."""
-        selection = select(self.title, own, self._snapshot, self._entry, self._discovery)
+        previous = self._entry if self._snapshot is None else self._whole
+        selection = select(self.title, own, self._snapshot, previous, self._discovery)
         if self._snapshot is not None:
             self._entry = selection.entry
         if self._doubts:

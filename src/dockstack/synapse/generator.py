@@ -45,7 +45,7 @@ def read(name: str, data: bytes, outputs: Set[str] = OUTPUTS) -> Said:
     found: dict[str, Mapping[str, Any]] = {}
     for output, section in fields.items():
         where = _where(name, output)
-        if output not in OUTPUTS:
+        if output not in OUTPUTS | outputs:
             problems.append(f"{where} is no output of this program; it is ignored")
         elif output not in outputs:
             problems.append(f"{where} is an output that is not configured here; it is ignored")
@@ -60,18 +60,24 @@ def overlay(name: str, own: SynapseService, data: bytes, outputs: Set[str] = OUT
     """The service as the data wants it: an output that is named there replaces the service's section.
 
     `outputs` are those that are configured here; others are ignored, by name.
+    The section of an output of somebody else's is taken as it is.
     What the data leaves out gets the defaults. Empty data says nothing (whoever keeps the last good data passes that).
     A section or key that is not understood is named and left, and the rest applies.
     """
     said = read(name, data, outputs)
     problems = list(said.problems)
     found: dict[str, Model] = {}
+    others: dict[str, Any] = {}
     for output, section in said.sections.items():
         where = _where(name, output)
+        if output not in OUTPUTS:
+            others[output] = section
+            continue
         found[output] = _section(where, type(getattr(own, output)), section, problems)
         if section.get("use_nerve_weights"):
             problems.append(f"{where}: use_nerve_weights has an effect in the top haproxy section only")
-    return Overlaid(own.model_copy(update=found) if found else own, tuple(problems))
+    changed = own.model_copy(update=found).with_sections(others) if said.sections else own
+    return Overlaid(changed, tuple(problems))
 
 
 def _where(name: str, output: str) -> str:

@@ -8,7 +8,8 @@ from time import monotonic
 
 from dockstack.model import Entry
 from dockstack.registry import Snapshot
-from dockstack.settings.synapse import OneDiscovery, SynapseService
+from dockstack.settings.discovery import OneDiscovery
+from dockstack.settings.synapse import SynapseService
 from dockstack.synapse import generator
 from dockstack.synapse.resolve import Found
 from dockstack.synapse.select import Selection, select

@@ -12,8 +12,9 @@ import pytest
 from dockstack import configure
 from dockstack.configure import Ambassador, Given
 from dockstack.errors import ConfigurationError
+from dockstack.settings.discovery import ZookeeperDiscovery
 from dockstack.settings.nerve import NerveSettings
-from dockstack.settings.synapse import SynapseSettings, ZookeeperDiscovery
+from dockstack.settings.synapse import SynapseSettings
 
 HOST = {"SERVICE_HOST": "10.0.0.1"}
 URL = ("zk://h1,h2:2182/nerve",)

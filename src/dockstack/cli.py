@@ -44,11 +44,7 @@ def _options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
 _configuration = _options(
     click.option("-c", "--config", metavar="FILE", help="The configuration file; for synapse also `default`."),
     click.option(
-        "-d",
-        "--discovery",
-        multiple=True,
-        metavar="URL",
-        help="zk://H1,H2/BASE, etcd://H1,H2/BASE or file:///DIR; for all -s.",
+        "-d", "--discovery", multiple=True, metavar="URL", help="zk://H1,H2/BASE, etcd://… or file:///DIR; for all -s."
     ),
     click.option("-s", "--service", "services", multiple=True, metavar="SPEC", help="A service, as above; repeatable."),
     click.option(

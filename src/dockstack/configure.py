@@ -159,7 +159,7 @@ def _ready_synapse(document: Document, lenient: bool, doubts: Sequence[Problem])
     from dockstack.settings import load
     from dockstack.synapse.haproxy.document import Layout
 
-    loaded = load.synapse(document, lenient)
+    loaded = load.synapse(document, lenient, plugins.offered)
     if loaded.settings.haproxy is not None:
         with _located(document):
             Layout(loaded.settings.haproxy, (), "").frame(loaded.settings.services)

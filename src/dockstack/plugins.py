@@ -1,4 +1,7 @@
-"""From the name of a kind to the plug-in that does it: a module of the package, else an entry point."""
+"""From the name of a kind to the plug-in that does it: a module of the package, else an entry point.
+
+The outputs of the package are no plug-ins: those of others come beside them.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ _PACKAGES: Mapping[str, str] = {
 
 
 def load(group: str, kind: str, where: str) -> Callable[..., Any]:
-    """The `build` function of a kind of the group `checks` or `watchers`.
+    """The `build` function of a kind of the group `checks`, `watchers` or `outputs`.
 
     It is that of the package's module of this name, else the entry point of this name in `dockstack.GROUP`, which is
     such a function or a module that has one. Raises ConfigurationError, with `where` the user wrote the kind.
@@ -36,6 +39,8 @@ def load(group: str, kind: str, where: str) -> Callable[..., Any]:
 
 def built_in(group: str) -> frozenset[str]:
     """The kinds of the group that are modules of the package."""
+    if group not in _PACKAGES:
+        return frozenset()
     package = importlib.import_module(_PACKAGES[group])
     return frozenset(module.name for module in pkgutil.iter_modules(package.__path__) if module.name[0] != "_")
 
@@ -76,5 +81,6 @@ def _entry_point(group: str, kind: str, where: str) -> EntryPoint:
 def _imported(point: EntryPoint, where: str) -> Any:
     try:
         return point.load()
-    except (ImportError, AttributeError) as error:
-        raise ConfigurationError(Problem(where, f"the plug-in {point.name} ({point.value}): {error}")) from error
+    except Exception as error:  # third-party code may raise anything
+        said = error if isinstance(error, ImportError | AttributeError) else repr(error)
+        raise ConfigurationError(Problem(where, f"the plug-in {point.name} ({point.value}): {said}")) from error

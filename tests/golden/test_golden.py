@@ -17,7 +17,8 @@ import yaml
 
 from dockstack.model import Entry, Instance
 from dockstack.registry.codec import Decoding
-from dockstack.settings.synapse import SynapseService, SynapseSettings, ZookeeperDiscovery
+from dockstack.settings.discovery import ZookeeperDiscovery
+from dockstack.settings.synapse import SynapseService, SynapseSettings
 from dockstack.synapse.generator import overlay
 from dockstack.synapse.haproxy.document import frame
 from dockstack.synapse.haproxy.model import Document

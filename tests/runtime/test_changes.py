@@ -140,6 +140,21 @@ async def test_what_is_no_change_is_not_told(tmp_path: Path) -> None:
         assert count() == 0
 
 
+async def test_what_happens_beside_a_file_wakes_nobody(tmp_path: Path) -> None:
+    from asyncinotify import Inotify
+
+    file = tmp_path / "synapse.json"
+    file.write_text("{}")
+    with Inotify() as inotify:
+        assert changes._watch(inotify, [file])
+        (tmp_path / "temporary").write_text("x")
+        (tmp_path / "temporary").rename(tmp_path / "haproxy.cfg")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(inotify.get(), 0.1)
+        file.write_text("{ }")
+        assert await asyncio.wait_for(inotify.get(), 5)
+
+
 async def test_many_writes_in_a_row_are_one_change(tmp_path: Path) -> None:
     file = tmp_path / "nerve.json"
     file.write_text("old")

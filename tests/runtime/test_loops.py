@@ -9,7 +9,7 @@ import pytest
 
 from dockstack.errors import RegistryUnavailable
 from dockstack.events import Event, Recovered, Retrying
-from dockstack.runtime.loops import beats, follow, until_done
+from dockstack.runtime.loops import beats, follow, spaced, until_done
 
 pytestmark = pytest.mark.looptime
 
@@ -129,3 +129,24 @@ async def test_beats_keep_the_grid_when_a_round_was_slow() -> None:
         if len(seen) == 4:
             break
     assert seen == [0.25, 1.25, 4.25, 5.25]
+
+
+async def test_news_wake_at_once_and_then_in_their_spacing() -> None:
+    loop = asyncio.get_running_loop()
+    news = asyncio.Event()
+    woken: list[float] = []
+
+    async def consume() -> None:
+        async for _ in spaced(news, 1.0):
+            woken.append(loop.time())
+            await asyncio.sleep(0.25)  # what is done for them
+
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        consumer = group.create_task(consume())
+        start = loop.time()
+        for pause in (5.0, 0.5, 0.5, 0.5, 5.0):
+            await asyncio.sleep(pause)
+            news.set()
+        await asyncio.sleep(2.0)
+        consumer.cancel()
+    assert [round(one - start, 3) for one in woken] == [5.0, 6.25, 7.5, 11.5]

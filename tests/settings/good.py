@@ -178,6 +178,44 @@ SYNAPSE: dict[str, Any] = {
             },
             "backend_port_override": 80,
         },
+        "named": {
+            "discovery": {
+                "method": "dns",
+                "servers": [
+                    {"name": "n", "host": "web.example.com", "port": 80, "labels": {"az": "a"}},
+                    {"host": "_web._tcp.example.com"},
+                ],
+                "nameserver": ["127.0.0.1", "127.0.0.1:5353"],
+                "check_interval": 20,
+            },
+            "discovery_multi": {
+                "watchers": {
+                    "nodes": {
+                        "method": "zookeeper_dns",
+                        "hosts": ["127.0.0.1:2181"],
+                        "path": "/nerve/named",
+                        "nameserver": "127.0.0.1",
+                        "check_interval": 20,
+                    },
+                    "polled": {
+                        "method": "zookeeper_dns_poll",
+                        "hosts": ["127.0.0.1:2181"],
+                        "path": "/nerve/named",
+                        "polling_interval_sec": 30,
+                    },
+                    "tasks": {
+                        "method": "marathon",
+                        "marathon_api_url": "https://user:word@127.0.0.1:8443",
+                        "application_name": "/group/web",
+                        "check_interval": 20,
+                        "port_index": 1,
+                        "marathon_api_path": "/v2/apps/%{app}/tasks",
+                        "tls": {"verify": False},
+                    },
+                },
+                "resolver": {"method": "union"},
+            },
+        },
     },
     "haproxy": {
         "global": ["maxconn 100"],

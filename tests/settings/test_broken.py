@@ -115,7 +115,7 @@ def required(steps: Steps, _: Any) -> bool:
         return True
     if key in ("config_file_path", "socket_file_path", "hosts", "directory", "label", "zk_hosts", "zk_path", "uri"):
         return True
-    if key in ("file_directory", "file_path", "type"):
+    if key in ("file_directory", "file_path", "type", "marathon_api_url", "application_name", "servers"):
         return True
     if key == "method":
         return owner not in ("decode",) and steps[-2:] != ("discovery_multi", "method")
@@ -154,7 +154,9 @@ def negative(draw: Draw, role: str) -> Broken:
 
 def huge(draw: Draw, role: str) -> Broken:
     """A port of many digits; a number that no float holds; more digits than a number may have."""
-    steps = chosen(draw, role, lambda steps, one: a_number(steps, one) and "port" in str(steps[-1]))
+    steps = chosen(
+        draw, role, lambda steps, one: a_number(steps, one) and str(steps[-1]).endswith(("port", "port_override"))
+    )
     digits = draw(st.sampled_from(["9" * 30, "9" * 5000, "1" * 400 + ".0", ".inf", "-.inf", ".nan", "-0", "1:99:99"]))
     data = with_value(GOOD[role], steps, "DIGITS")
     return Broken(written(data, False).replace(b"DIGITS", digits.encode()), spelled(steps))

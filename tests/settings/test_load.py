@@ -10,10 +10,22 @@ import pytest
 from dockstack.documents import parse
 from dockstack.errors import ConfigurationError
 from dockstack.settings import load
+from dockstack.settings.discovery import (
+    DnsDiscovery,
+    DockerDiscovery,
+    Ec2tagDiscovery,
+    MarathonDiscovery,
+    PluginDiscovery,
+    ZookeeperDnsPollDiscovery,
+)
 from dockstack.settings.nerve import HttpCheck, NerveSettings, PluginCheck
-from dockstack.settings.synapse import DockerDiscovery, Ec2tagDiscovery, SynapseSettings
+from dockstack.settings.synapse import SynapseSettings
 
 SERVICE = "services:\n  a:\n    host: h\n    port: 80\n    zk_hosts: [z]\n    zk_path: /x\n"
+KNOWN = (
+    "base, zookeeper, zookeeper_poll, etcd, file, ec2tag, awstag, docker, dns, zookeeper_dns, zookeeper_dns_poll, "
+    "marathon, multi"
+)
 HAPROXY = "haproxy: {global: [], defaults: [], do_socket: false, config_file_path: /h.cfg}\n"
 
 
@@ -268,13 +280,7 @@ def test_unknown_keys_can_be_warnings() -> None:
         ("{discovery: {}}", "s:1: services.a.discovery: has no method, which says what it is"),
         (
             "{discovery: {method: zk}}",
-            's:1: services.a.discovery: unknown method "zk"; '
-            "known: base, zookeeper, zookeeper_poll, etcd, file, ec2tag, awstag, docker, multi",
-        ),
-        (
-            "{discovery: {method: dns}}",
-            "s:1: services.a.discovery: method dns is not there in this version of DockStack; "
-            "there are: base, zookeeper, zookeeper_poll, etcd, file, ec2tag, awstag, docker, multi",
+            f's:1: services.a.discovery: unknown method "zk"; known: {KNOWN}',
         ),
         (
             "{discovery: {method: zookeeper, path: /x, hosts: null}}",
@@ -404,6 +410,46 @@ def test_unknown_keys_can_be_warnings() -> None:
             "resolver: {method: union}}}",
             "s:1: services.a.discovery_multi.watchers.b.path: 'x' does not begin with a slash",
         ),
+        ("{discovery: {method: dns, servers: []}}", "s:1: services.a.discovery.servers: must not be empty"),
+        (
+            "{discovery: {method: dns, servers: [{host: a.test}]}}",
+            "s:1: services.a.discovery.servers[0].port: is missing: only names such as _http._tcp.example.com have "
+            "ports in DNS",
+        ),
+        (
+            "{discovery: {method: dns, servers: [{host: 'a b', port: 1}]}}",
+            "s:1: services.a.discovery.servers[0].host: 'a b' is neither a host name nor an IP address",
+        ),
+        (
+            "{discovery: {method: dns, servers: [{host: a, port: 1, nmae: x}]}}",
+            "s:1: services.a.discovery.servers[0].nmae: unknown key; did you mean name?",
+        ),
+        (
+            "{discovery: {method: dns, servers: [{host: a, port: 1}], nameserver: 'h:x'}}",
+            "s:1: services.a.discovery.nameserver: 'h:x': port 'x' is not between 1 and 65535",
+        ),
+        (
+            "{discovery: {method: zookeeper_dns, hosts: [h], path: /x, nameserver: h/x}}",
+            "s:1: services.a.discovery.nameserver: '/x' cannot stand behind a host",
+        ),
+        (
+            "{discovery: {method: zookeeper_dns_poll, hosts: [h], path: x}}",
+            "s:1: services.a.discovery.path: 'x' does not begin with a slash",
+        ),
+        (
+            "{discovery: {method: marathon, marathon_api_url: 'http://h', application_name: a, port_index: -1}}",
+            "s:1: services.a.discovery.port_index: must be at least 0, not -1",
+        ),
+        (
+            "{discovery: {method: marathon, marathon_api_url: 'me:secret@h:8080', application_name: a}}",
+            "s:1: services.a.discovery.marathon_api_url: must be http://HOST:PORT or https://HOST:PORT",
+        ),
+        (
+            "{discovery: {method: marathon, marathon_api_url: 'http://h', application_name: a, "
+            "marathon_api_path: '/%{ap}'}}",
+            "s:1: services.a.discovery.marathon_api_path: `%` begins no variable in `%{ap}`; there is %{app}, and "
+            "%% is a percent sign",
+        ),
         (
             "{discovery: {method: zookeeper_poll, hosts: [h], path: /x, polling_interval_sec: -1}}",
             "s:1: services.a.discovery.polling_interval_sec: must be at least 0, not -1",
@@ -436,6 +482,91 @@ def test_what_is_wrong_in_a_service_of_synapse(service: str, fault: str) -> None
 )
 def test_what_is_wrong_in_the_top_section(haproxy: str, faults: list[str]) -> None:
     assert synapse_faults(f"haproxy: {haproxy}\n") == faults
+
+
+def test_the_defaults_of_what_is_asked_again_and_again() -> None:
+    text = """
+services:
+  dns: {discovery: {method: dns, servers: [{host: a.test, port: '80', labels: {x: 1}}, {host: _a._tcp.test}]}}
+  names: {discovery: {method: zookeeper_dns_poll, hosts: h, path: /x, nameserver: '10.0.0.1'}}
+  tasks: {discovery: {method: marathon, marathon_api_url: 'http://h', application_name: a}}
+  plain: {backend_port_override: 80, discovery: {method: dns, servers: [{host: a.test}]}}
+"""
+    settings, warnings = synapse(text + HAPROXY)
+    dns, names, tasks, _ = (own.discovery for own in settings.services.values())
+    assert warnings == []
+    assert isinstance(dns, DnsDiscovery)
+    assert (dns.check_interval, dns.nameserver, dns.servers[0].port) == (30, (), "80")
+    assert [server.has_services for server in dns.servers] == [False, True]
+    assert isinstance(names, ZookeeperDnsPollDiscovery)
+    assert (names.check_interval, names.nameserver, names.polling_interval_sec) == (30, ("10.0.0.1",), 60)
+    assert isinstance(tasks, MarathonDiscovery)
+    assert (tasks.check_interval, tasks.port_index, tasks.marathon_api_path) == (10, 0, "/v2/apps/%{app}/tasks")
+
+
+def with_plugins(text: str, lenient: bool = False) -> SynapseSettings:
+    """The settings where the watcher `acme` and the output `acme` are installed."""
+    return load.synapse(parse(text, "s", {}), lenient, lambda group, name: name == "acme").settings
+
+
+def test_a_method_that_is_installed_has_its_own_keys() -> None:
+    acme = "{method: acme, place: {x: [1]}, label_filter: {label: l, value: v}}"
+    settings = with_plugins(
+        f"services: {{a: {{discovery: {acme}}}, b: {{discovery: {{method: multi, watchers: {{x: {acme}}}, resolver: "
+        f"{{method: union}}}}}}, c: {{discovery: {{method: base}}, discovery_multi: {{watchers: {{x: {acme}}}, "
+        f"resolver: {{method: union}}}}}}}}\n{HAPROXY}"
+    )
+    a = settings.services["a"].discovery
+    assert isinstance(a, PluginDiscovery)
+    assert a.model_extra == {"place": {"x": [1]}}
+    assert a.filters[0].label == "l"
+    assert settings.services["b"].watchers == {"x": a}
+    assert settings.services["c"].watchers["x"] == a
+
+
+@pytest.mark.parametrize(
+    ("text", "faults"),
+    [
+        (
+            "{discovery: {method: acme, label_filters: 5}}",
+            ["s:1: services.a.discovery.label_filters: must be a list, not 5"],
+        ),
+        (
+            "{discovery: {method: multi, watchers: {x: {method: acme, generator_config_path: 5}}, "
+            "resolver: {method: union}}}",
+            [
+                "s:1: services.a.discovery.watchers.x.generator_config_path: must be text; YAML reads it as 5, "
+                "so write it in quotes"
+            ],
+        ),
+        (
+            "{discovery: {method: amce}}",
+            [f's:1: services.a.discovery: unknown method "amce"; known: {KNOWN}'],
+        ),
+        (
+            "{discovery: {method: base}, acme: 5}",
+            ["s:1: services.a.acme: must be a map: it is a section of the output of this name"],
+        ),
+    ],
+)
+def test_what_is_wrong_about_a_plug_in(text: str, faults: list[str]) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        with_plugins(f"services: {{a: {text}}}\n{HAPROXY}")
+    assert [str(problem) for problem in raised.value.problems] == faults
+
+
+def test_an_output_that_is_installed_has_a_section_of_its_own() -> None:
+    text = "services: {a: {discovery: {method: base}, acme: {x: 1}}}\nacme:\n  y: [2]\n"
+    settings = with_plugins(text)
+    assert settings.sections == {"acme": {"y": [2]}}
+    assert settings.services["a"].sections == {"acme": {"x": 1}}
+    assert with_plugins(text) == settings
+    assert with_plugins(text.replace("1", "3")).services["a"] != settings.services["a"]
+    assert with_plugins("acme:\n").sections == {"acme": None}
+    assert with_plugins(f"nginx: {{}}\nacme: {{}}\n{HAPROXY}", lenient=True).sections == {"acme": {}}
+    with pytest.raises(ConfigurationError, match="s:1: acme: must be a map"):
+        with_plugins("acme: 5\n")
+    assert synapse_faults(text)[0].startswith("s:1: services.a.acme: unknown key")
 
 
 def test_an_output_is_needed_and_an_unknown_one_is_none() -> None:

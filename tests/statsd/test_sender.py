@@ -40,6 +40,22 @@ async def test_equal_counts_are_one_line_and_times_are_not(receiver: Receiver) -
     assert receiver.lines()[-1] == "last:1|c|#a:b"  # what waits is sent at the end
 
 
+async def test_metrics_go_with_the_next_ones_and_never_too_late(receiver: Receiver) -> None:
+    loop = asyncio.get_running_loop()
+    async with sending(StatsdSettings(host="127.0.0.1", port=receiver.port), named) as emit:
+        await asyncio.sleep(0.05)
+        emit(Note("one"))
+        await asyncio.sleep(sender.FLUSH)
+        assert not receiver.lines()
+        emit(Note("two"))
+        await eventually(lambda: len(receiver.lines()) == 2, "both, together", sender.LATEST / 2)
+        assert len(receiver.datagrams) == 1
+        began = loop.time()
+        emit(Note("alone"))
+        await eventually(lambda: len(receiver.lines()) == 3, "the last one alone", 2 * sender.LATEST)
+        assert loop.time() - began > sender.LATEST / 2
+
+
 async def test_a_rate_sends_a_share_and_says_so(receiver: Receiver) -> None:
     rates = {"seldom": 0.1, "never": 0.0}
     settings = StatsdSettings(host="127.0.0.1", port=receiver.port, sample_rate=rates)

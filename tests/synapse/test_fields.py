@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from dockstack.model import Instance
 from dockstack.settings.synapse import SynapseService
 from dockstack.synapse.fields import described
@@ -36,6 +38,23 @@ def test_a_default_server_that_is_kept_beside_others_has_the_port_that_all_have(
     own = service(default_servers=[{"port": 80, "host": "h"}], keep_default_servers=True, backend_port_override="99")
     (found,) = described(own, [Instance("h", "99")])
     assert list(found.items()) == [("port", "99"), ("host", "h")]
+
+
+@pytest.mark.parametrize(
+    ("discovery", "keys"),
+    [
+        ({"method": "dns", "servers": [{"host": "a", "port": 1}]}, ["host", "port", "name", "labels"]),
+        ({"method": "zookeeper_dns", "hosts": ["h"], "path": "/a"}, ["host", "port", "name", "labels"]),
+        ({"method": "zookeeper_dns_poll", "hosts": ["h"], "path": "/a"}, ["host", "port", "name", "labels"]),
+        (
+            {"method": "marathon", "marathon_api_url": "http://h", "application_name": "a"},
+            ["name", "host", "port"],
+        ),
+    ],
+)
+def test_what_names_and_tasks_have(discovery: dict[str, Any], keys: list[str]) -> None:
+    (found,) = described(service(discovery=discovery), [Instance("h", 80, "n", 7, 3, "backup", '{"z":1}')])
+    assert list(found) == keys
 
 
 def test_who_knows_less_has_fewer_keys() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from dockstack.settings.common import OFFERED
 from dockstack.settings.synapse import ServiceFileOutput, ServiceHaproxy, SynapseService
-from dockstack.synapse.generator import Overlaid, overlay
+from dockstack.synapse.generator import OUTPUTS, Overlaid, overlay
 
 OWN = SynapseService.model_validate(
     {
@@ -27,6 +28,16 @@ def test_both_outputs_at_once() -> None:
     found = overlay("svc", OWN, b'{"haproxy":{},"file_output":{}}').service
     assert (found.haproxy, found.file_output) == (ServiceHaproxy(), ServiceFileOutput())
     assert not found.haproxy.listens
+
+
+def test_the_section_of_an_output_of_somebody_elses_is_taken_as_it_is() -> None:
+    context = {OFFERED: lambda group, name: name == "acme"}
+    own = SynapseService.model_validate({"discovery": {"method": "base"}, "acme": {"x": 1}}, context=context)
+    found = overlay("svc", own, b'{"acme": {"y": [2]}, "haproxy": {}}', OUTPUTS | {"acme"})
+    assert (found.service.sections, found.problems) == ({"acme": {"y": [2]}}, ())
+    assert overlay("svc", own, b'{"haproxy": {}}', OUTPUTS | {"acme"}).service.sections == {"acme": {"x": 1}}
+    bad = overlay("svc", own, b'{"acme": 5, "nginx": {}}', OUTPUTS | {"acme"})
+    assert (bad.service.sections, len(bad.problems)) == ({"acme": {"x": 1}}, 2)
 
 
 @pytest.mark.parametrize("data", [b"", b"  \n"])

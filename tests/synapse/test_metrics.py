@@ -20,6 +20,7 @@ from dockstack.synapse.events import (
     Discovered,
     Pinged,
     Reloaded,
+    Unresolved,
     WatcherChosen,
     WatcherStarted,
     WatcherStopped,
@@ -58,6 +59,10 @@ TABLE: list[tuple[Event, list[str]]] = [
     (
         WatcherStopped("web", several=True),
         [f"synapse.watcher.stop:1|c|#{CLEAN},watcher_name:web", "synapse.watcher.multi.stop:1|c"],
+    ),
+    (
+        Unresolved("web.example.com", "A", "SERVFAIL", "web"),
+        ["synapse.watcher.dns.resolve_failed:1|c|#service_name:web"],
     ),
     (
         Pinged(("web",), (), 10),

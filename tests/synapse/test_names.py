@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 from dockstack.events import Event
+from dockstack.registry.url import is_name
 from dockstack.synapse import names
-from dockstack.synapse.names import Names, choose, is_name, system_lookup
+from dockstack.synapse.names import Names, choose, system_lookup
 from tests.waiting import eventually
 
 Answers = dict[str, tuple[str, ...]]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dockstack.model import Entry, Instance
-from dockstack.settings.synapse import BaseResolver, S3ToggleResolver, SequentialResolver, UnionResolver
+from dockstack.settings.multi import BaseResolver, S3ToggleResolver, SequentialResolver, UnionResolver
 from dockstack.synapse.resolve import LARGEST, Draw, Found, Resolved, adopted, draw, resolve
 
 

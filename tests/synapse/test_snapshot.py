@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from dockstack.events import Event
 from dockstack.model import Entry, Instance
+from dockstack.settings.common import OFFERED
 from dockstack.settings.synapse import SynapseService
 from dockstack.synapse import snapshot
 from dockstack.synapse.snapshot import (
@@ -128,6 +129,26 @@ def test_the_fingerprint_follows_where_the_instances_are_found() -> None:
     assert fingerprint(service()) == fingerprint(service())
     assert fingerprint(service(path="/b")) != fingerprint(service())
     assert fingerprint(service(hosts=["other:1"])) != fingerprint(service())
+
+
+@pytest.mark.parametrize(
+    ("discovery", "other"),
+    [
+        ({"method": "dns", "servers": [{"host": "a", "port": 1}]}, {"servers": [{"host": "b", "port": 1}]}),
+        ({"method": "dns", "servers": [{"host": "a", "port": 1}]}, {"nameserver": "10.0.0.1"}),
+        ({"method": "zookeeper_dns", "hosts": ["h"], "path": "/a"}, {"path": "/b"}),
+        ({"method": "zookeeper_dns_poll", "hosts": ["h"], "path": "/a"}, {"nameserver": "10.0.0.1"}),
+        ({"method": "marathon", "marathon_api_url": "http://h", "application_name": "a"}, {"application_name": "b"}),
+        ({"method": "acme", "place": "a"}, {"place": "b"}),
+    ],
+)
+def test_every_method_has_its_fingerprint(discovery: dict[str, Any], other: dict[str, Any]) -> None:
+    def mark(one: dict[str, Any]) -> str:
+        context = {OFFERED: lambda group, name: name == "acme"}
+        return fingerprint(SynapseService.model_validate({"discovery": one}, context=context))
+
+    assert mark(discovery) == mark({**discovery})
+    assert mark(discovery) != mark({**discovery, **other})
 
 
 async def test_the_file_follows_what_it_is_told(tmp_path: Path) -> None:

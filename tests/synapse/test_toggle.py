@@ -17,7 +17,8 @@ from dockstack.model import Instance
 from dockstack.registry import Locator, Registration, Registry, memory
 from dockstack.registry.pool import Pool
 from dockstack.runtime.latest import Latest
-from dockstack.settings.synapse import S3ToggleResolver, SynapseSettings
+from dockstack.settings.multi import S3ToggleResolver
+from dockstack.settings.synapse import SynapseSettings
 from dockstack.synapse import aws
 from dockstack.synapse.events import WeightsDrawn, WeightsKept
 from dockstack.synapse.haproxy.document import Layout, Picture

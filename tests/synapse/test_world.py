@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dockstack import plugins
 from dockstack.errors import ConfigurationError
 from dockstack.events import Emit, Event
 from dockstack.model import Entry, Instance
@@ -15,10 +17,12 @@ from dockstack.registry import Locator, Registration, Registry, memory
 from dockstack.registry.events import SessionUsed
 from dockstack.registry.pool import Pool
 from dockstack.runtime.latest import Latest
+from dockstack.settings.common import OFFERED
 from dockstack.settings.synapse import SynapseSettings
 from dockstack.synapse.haproxy.document import Layout, Picture
 from dockstack.synapse.snapshot import Saved
 from dockstack.synapse.world import World
+from tests.installing import install
 from tests.waiting import eventually
 
 
@@ -43,7 +47,8 @@ class Scene:
     @staticmethod
     def settings(services: dict[str, Any]) -> tuple[Layout, SynapseSettings]:
         settings = SynapseSettings.model_validate(
-            {"services": services, "haproxy": {"global": [], "defaults": [], "do_writes": False, "do_socket": False}}
+            {"services": services, "haproxy": {"global": [], "defaults": [], "do_writes": False, "do_socket": False}},
+            context={OFFERED: plugins.offered},
         )
         assert settings.haproxy is not None
         return Layout(settings.haproxy, (), "host"), settings
@@ -138,6 +143,18 @@ async def test_without_a_registry_what_was_saved_serves(scene: Scene) -> None:
         assert picture is not None
         assert picture.services["web"].haproxy.port == 8080
         assert world.config("web") == config
+
+
+async def test_the_registry_may_have_a_service_s_section_for_an_output_of_a_plug_in(scene: Scene) -> None:
+    scene.registry.set_data("/web", b'{"acme": {"x": 1}}')
+    layout, settings = scene.settings({"web": service()})
+    world = World(layout, settings.with_sections({"acme": {}}), scene.pool, scene.tell)
+    async with scene.following(world):
+        await eventually(lambda: scene.pictures.peek() is not None, "the picture")
+        picture = scene.pictures.peek()
+        assert picture is not None
+        assert picture.services["web"].sections == {"acme": {"x": 1}}
+        assert world.trouble == ()
 
 
 async def test_a_registry_that_is_lost_keeps_the_picture(scene: Scene) -> None:
@@ -369,3 +386,38 @@ async def test_settings_that_cannot_be_taken_change_nothing(scene: Scene) -> Non
         assert scene.pictures.peek() is before
         await scene.announce("/web", "b")
         await eventually(lambda: scene.names() == {"a", "b"}, "web goes on")
+
+
+ACME = """
+class Watcher:
+    def __init__(self, keys):
+        self.keys = keys
+
+    async def follow(self):
+        if self.keys["when"] == "later":
+            from dockstack.model import Instance
+            from dockstack.registry import Snapshot
+            yield Snapshot((Instance("10.0.0.9", 80, "theirs"),))
+        raise KeyError("acme")
+
+def build(settings, sessions, emit):
+    return Watcher(settings.model_extra)
+"""
+
+
+@pytest.mark.parametrize("when", ["at once", "later"])
+async def test_a_plug_in_that_raises_stops_nobody_else(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    install(tmp_path, monkeypatch, "acme_world", ACME, {"watchers": {"acme": "acme_world"}})
+    await scene.announce("/web", "a")
+    world = scene.world({"web": service("/web"), "theirs": {"discovery": {"method": "acme", "when": when}}})
+    async with scene.following(world, 0.2):
+        await eventually(lambda: scene.pictures.peek() is not None and scene.names() == {"a"}, "the other service")
+        await eventually(lambda: sum("acme" in one for one in scene.said) > 2, "it is told, and begun again")
+        await scene.announce("/web", "b")
+        await eventually(lambda: scene.names() == {"a", "b"}, "a change of the other service")
+        if when == "later":
+            assert scene.names("theirs") == {"theirs"}
+        else:
+            assert any("theirs" in one and "not answered" in one for one in world.trouble)

@@ -56,6 +56,15 @@ def is_host(text: str) -> bool:
     return "%" not in text
 
 
+def is_name(host: str) -> bool:
+    """Whether a host is a name, which needs a lookup, and no address."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return True
+    return False
+
+
 def fold(path: str) -> str:
     """The path as ZooKeeper wants it: one leading slash, none doubled, none at the end; the empty path is `/`."""
     return "/" + "/".join(part for part in path.split("/") if part)

@@ -1,17 +1,16 @@
 """Tells when settings files have other contents: inotify says when to look, and a slow look finds what it missed.
 
 A file may be replaced in any way: written in place, renamed over, or reached through symbolic links of which one is
-exchanged. So every name on the way to it is watched, in the directory that it stands in.
+exchanged. So every step on the way to it is watched.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import stat
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
@@ -166,26 +165,47 @@ def _inotify() -> Iterator[Inotify | None]:
 
 
 def _watch(inotify: Inotify, paths: Iterable[Path]) -> Mapping[int, set[str]]:
-    """By watch, the names that matter in its directory, `""` for all settings files; empty if not all can be had."""
+    """By watch, the names that matter in a directory, `""` for all settings files; empty if not all can be had.
+
+    What is there is watched itself, and not the directory that it is in: other files come and go beside it, our own
+    among them, and each of them would wake us.
+    """
     from asyncinotify import Mask
 
-    wanted: dict[Path, set[str]] = {}
-    for path in paths:
-        ways = [path] if not path.is_dir() else [path, *_files(path)]
-        for place, name in (step for way in ways for step in names_on_the_way(way)):
-            wanted.setdefault(place, set()).add(name)
-        if path.is_dir():
-            wanted.setdefault(Path(os.path.realpath(path)), set()).add("")
-    events = Mask.CREATE | Mask.CLOSE_WRITE | Mask.MOVE | Mask.DELETE | Mask.ATTRIB | Mask.DELETE_SELF | Mask.MOVE_SELF
+    itself = Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.MASK_ADD
+    # What is renamed over tells by ATTRIB: it has a link less.
+    link, file = itself | Mask.ATTRIB | Mask.DONT_FOLLOW, itself | Mask.ATTRIB | Mask.CLOSE_WRITE
+    coming = Mask.CREATE | Mask.MOVED_TO | Mask.MASK_ADD
+    any_change = itself | Mask.CREATE | Mask.CLOSE_WRITE | Mask.MOVE | Mask.DELETE | Mask.ATTRIB
     names: dict[int, set[str]] = {}
-    for place, here in wanted.items():
+
+    def watch(path: Path, mask: Mask, name: str | None = None) -> None:
+        names.setdefault(inotify.add_watch(path, mask).wd, set()).update(() if name is None else (name,))
+
+    for place, name in _steps(paths):
+        step = place / name
         try:
-            names.setdefault(inotify.add_watch(place, events | Mask.ONLYDIR).wd, set()).update(here)
+            watch(step, link if step.is_symlink() else itself if step.is_dir() else file)
         except (FileNotFoundError, NotADirectoryError):
-            continue  # the way ends before: what comes there shows above
+            with suppress(FileNotFoundError, NotADirectoryError):  # the way ends before: what comes there shows above
+                watch(place, coming, name)
+        except PermissionError:
+            continue
         except OSError:
             return {}
+    for path in paths:
+        if path.is_dir():
+            try:
+                watch(path, any_change, "")
+            except OSError:
+                return {}
     return names
+
+
+def _steps(paths: Iterable[Path]) -> Iterator[tuple[Path, str]]:
+    """All steps on the way to these files and directories, and to the settings files in the latter, each once."""
+    ways = (way for path in paths for way in ([path] if not path.is_dir() else [path, *_files(path)]))
+    return iter(dict.fromkeys(step for way in ways for step in names_on_the_way(way)))
 
 
 async def _rest(inotify: Inotify | None, names: Mapping[int, set[str]], changed: bool) -> None:

@@ -109,3 +109,18 @@ async def beats(interval: float, first: float = 0.0, phase: float | None = None)
         await asyncio.sleep(next_beat(grid, interval, now) - loop.time())
         yield
         now = loop.time()
+
+
+async def spaced(news: asyncio.Event, spacing: float) -> AsyncIterator[None]:
+    """Wakes for news, which is cleared then: at once, but not before `spacing` seconds after the last ones were dealt
+    with. While there are none it does not wake at all.
+    """
+    loop = asyncio.get_running_loop()
+    free = loop.time()
+    while True:
+        await news.wait()
+        if free > loop.time():
+            await asyncio.sleep(free - loop.time())
+        news.clear()
+        yield
+        free = loop.time() + spacing

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, get_args
+from typing import Annotated, Any, get_args
 
 from pydantic import (
     AfterValidator,
@@ -23,21 +23,19 @@ from pydantic_core import CoreSchema
 from dockstack.documents import EnvironmentText
 from dockstack.documents.scalars import psych
 
+OFFERED = "offered"
+"""In the context of a validation: a function of a group and a name, whether a plug-in of that name is installed."""
+
+BUILT_IN = "one of DockStack's own"
+"""The tag of what is not a plug-in's, in the places that pydantic names."""
 STATS_SECTION = "listen dockstack-stats"
 """The extra section of synapse's file that `--stats` adds."""
 
 
 class Model(BaseModel):
-    """A part of a settings file: frozen, and a key that it does not know is a problem.
-
-    `later` are keys that the old tools have and this version has not; `idle` are keys that are read and have no effect
-    yet.
-    """
+    """A part of a settings file: frozen, and a key that it does not know is a problem."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False)
-
-    later: ClassVar[frozenset[str]] = frozenset()
-    idle: ClassVar[frozenset[str]] = frozenset()
 
     @model_validator(mode="before")
     @classmethod

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from dockstack.documents import Document, EnvironmentText, Steps
 from dockstack.errors import Problem
-from dockstack.settings.common import Model
+from dockstack.settings.common import BUILT_IN
 
 UNKNOWN = "extra_forbidden"
 
@@ -50,6 +50,7 @@ def place(loc: tuple[int | str, ...], data: Any) -> Steps:
     """The way to the value in the user's data: pydantic's location without the names of alternatives."""
     steps: list[int | str] = []
     here = data
+    loc = tuple(step for step in loc if step != BUILT_IN)
     for step in loc:
         if (isinstance(here, dict) and step in here) or (
             isinstance(here, list) and isinstance(step, int) and step < len(here)
@@ -142,31 +143,16 @@ def _list(text: object) -> tuple[str, ...]:
     return tuple(word for word in str(text).replace("'", "").split(", ") if word != "plugin")
 
 
-_LATER_KINDS = {
-    "method": frozenset(
-        {
-            "dns",
-            "zookeeper_dns",
-            "zookeeper_dns_poll",
-            "marathon",
-        }
-    ),
-}
-_NOT_YET = "is not there in this version of DockStack"
 _LENIENT = "remove it, or allow it with --unknown-keys warn"
 
 
 def _unknown_kind(key: str, tag: str, known: tuple[str, ...]) -> str:
     named = ", ".join(known)
-    if tag in _LATER_KINDS.get(key, ()):
-        return f"{key} {tag} {_NOT_YET}; there are: {named}"
     return f"unknown {key} {_shown(tag)}{_near(tag, known) or f'; known: {named}'}"
 
 
 def _unknown(key: str, models: tuple[type[BaseModel], ...]) -> str:
     known = tuple(field.alias or name for model in models for name, field in model.model_fields.items())
-    if any(key in model.later for model in models if issubclass(model, Model)):
-        return f"{_NOT_YET}; {_LENIENT}"
     return f"unknown key{_near(key, known) or f'; {_LENIENT}'}"
 
 

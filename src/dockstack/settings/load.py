@@ -11,36 +11,37 @@ from dockstack.model import Address
 from dockstack.registry.url import parse_hosts
 from dockstack.settings.common import STATS_SECTION
 from dockstack.settings.copies import spread
-from dockstack.settings.loading import Loaded, clashing, idle, nerve, validated, with_service_files
-from dockstack.settings.synapse import (
-    PRIMARY,
-    DiscoveryMulti,
+from dockstack.settings.discovery import (
+    DnsDiscovery,
+    DnsSource,
     Ec2tagDiscovery,
     FileDiscovery,
-    HaproxySettings,
-    MultiDiscovery,
     OneDiscovery,
-    S3ToggleResolver,
-    SequentialResolver,
-    ServiceHaproxy,
-    SynapseService,
-    SynapseSettings,
     ZookeeperSource,
 )
+from dockstack.settings.loading import Loaded, Offered, clashing, nerve, validated, with_service_files
+from dockstack.settings.multi import PRIMARY, DiscoveryMulti, MultiDiscovery, S3ToggleResolver, SequentialResolver
+from dockstack.settings.synapse import HaproxySettings, ServiceHaproxy, SynapseService, SynapseSettings
 from dockstack.settings.template import fault as template_fault
 
 __all__ = ["Loaded", "bind_of", "nerve", "synapse", "with_service_files"]
 
 _ZOOKEEPER = 2181
+_DNS = 53
 _NAME = re.compile(r"[A-Za-z0-9_.:-]+")
 _EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})
 _ALIASES = {"localhost": "127.0.0.1", "*": "0.0.0.0", "": "0.0.0.0", "[::1]": "::1", "[::]": "::"}
 
 
-def synapse(document: Document, unknown_keys_are_warnings: bool = False) -> Loaded[SynapseSettings]:
+def synapse(
+    document: Document, unknown_keys_are_warnings: bool = False, offered: Offered | None = None
+) -> Loaded[SynapseSettings]:
     """The synapse file, each service as often as it is run; raises ConfigurationError with all problems, those between
-    its parts included."""
-    loaded = validated(SynapseSettings, document, unknown_keys_are_warnings)
+    its parts included.
+
+    `offered` tells of a group (`watchers`, `outputs`) and a name whether somebody else's plug-in is installed.
+    """
+    loaded = validated(SynapseSettings, document, unknown_keys_are_warnings, offered)
     found = tuple(_contradictions(loaded.settings, document))
     if found:
         raise ConfigurationError(*found)
@@ -49,7 +50,8 @@ def synapse(document: Document, unknown_keys_are_warnings: bool = False) -> Load
 
 
 def _contradictions(settings: SynapseSettings, document: Document) -> Iterator[Problem]:
-    if settings.haproxy is None and settings.file_output is None:
+    yield from _no_maps(settings.sections, (), document)
+    if settings.haproxy is None and settings.file_output is None and not settings.sections:
         yield Problem(document.where(()), "there is no output: give a `haproxy` or a `file_output` section")
     if settings.haproxy is not None:
         yield from _incomplete(settings.haproxy, document)
@@ -58,6 +60,12 @@ def _contradictions(settings: SynapseSettings, document: Document) -> Iterator[P
         yield from _service(name, service, document)
     if settings.haproxy is not None:
         yield from _doubled(settings.haproxy, settings.services, document)
+
+
+def _no_maps(sections: Mapping[str, object], own: Steps, document: Document) -> Iterator[Problem]:
+    for name, section in sections.items():
+        if section is not None and not isinstance(section, dict):
+            yield Problem(document.where((*own, name)), "must be a map: it is a section of the output of this name")
 
 
 def _service(name: str, service: SynapseService, document: Document) -> Iterator[Problem]:
@@ -70,6 +78,7 @@ def _service(name: str, service: SynapseService, document: Document) -> Iterator
         yield from _template(server.haproxy_server_options, document, steps)
     if service.haproxy.listens and service.haproxy.port is None and not service.haproxy.bind_address:
         yield Problem(document.where((*own, "haproxy", "port")), "is null, so bind_address must be the whole address")
+    yield from _no_maps(service.sections, own, document)
     for place, discovery in service.sources():
         yield from _discovery(discovery, (*own, *place), document)
     yield from _portless(service, own, document)
@@ -82,16 +91,36 @@ def _discovery(discovery: OneDiscovery, steps: Steps, document: Document) -> Ite
             parse_hosts(discovery.hosts, _ZOOKEEPER)
         except ValueError as error:
             yield Problem(document.where((*steps, "hosts")), str(error))
+    if isinstance(discovery, DnsSource) and discovery.nameserver:
+        try:
+            _, chroot = parse_hosts(discovery.nameserver, _DNS)
+        except ValueError as error:
+            yield Problem(document.where((*steps, "nameserver")), str(error))
+        else:
+            if chroot:
+                yield Problem(document.where((*steps, "nameserver")), f"{chroot!r} cannot stand behind a host")
     if isinstance(discovery, ZookeeperSource | FileDiscovery) and not discovery.path.startswith("/"):
         yield Problem(document.where((*steps, "path")), f"{discovery.path!r} does not begin with a slash")
 
 
 def _portless(service: SynapseService, own: Steps, document: Document) -> Iterator[Problem]:
     """What finds hosts without their ports, and nothing says which port it is."""
+    if service.backend_port_override is not None or service.haproxy.server_port_override is not None:
+        return
+    for place, discovery in service.sources():
+        if isinstance(discovery, DnsDiscovery):
+            yield from _without_a_port(discovery, (*own, *place), document)
     methods = [one.method for _, one in service.sources() if isinstance(one, Ec2tagDiscovery)]
-    if methods and service.backend_port_override is None and service.haproxy.server_port_override is None:
+    if methods:
         what = f"is missing: {methods[0]} finds hosts, and not the port on which they serve"
         yield Problem(document.where((*own, "backend_port_override")), what)
+
+
+def _without_a_port(discovery: DnsDiscovery, steps: Steps, document: Document) -> Iterator[Problem]:
+    for index, server in enumerate(discovery.servers):
+        if server.port is None and not server.has_services:
+            what = "is missing: only names such as _http._tcp.example.com have ports in DNS"
+            yield Problem(document.where((*steps, "servers", index, "port")), what)
 
 
 def _order(service: SynapseService, own: Steps, document: Document) -> Iterator[Problem]:
@@ -138,9 +167,6 @@ def _same(bind: str) -> str:
 
 
 def _doubts(settings: SynapseSettings, document: Document) -> Iterator[Problem]:
-    yield from idle(settings, (), document)
-    if settings.haproxy is not None:
-        yield from idle(settings.haproxy, ("haproxy",), document)
     for name, service in settings.services.items():
         yield from _without_effect(service, ("services", name), document)
         if service.haproxy.use_nerve_weights:

@@ -5,17 +5,17 @@ What is wrong between the parts of a synapse file is told by `load`: nerve has n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from dockstack.documents import Document, Steps, read, spelled
+from dockstack.documents import Document, read, spelled
 from dockstack.errors import ConfigurationError, Problem
 from dockstack.settings import faults
-from dockstack.settings.common import Model
+from dockstack.settings.common import OFFERED
 from dockstack.settings.copies import clashes
 from dockstack.settings.nerve import NerveService, NerveSettings
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dockstack.settings.synapse import SynapseService
 
 T = TypeVar("T", bound=BaseModel)
+Offered = Callable[[str, str], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ def nerve(document: Document, unknown_keys_are_warnings: bool = False) -> Loaded
     loaded = validated(NerveSettings, document, unknown_keys_are_warnings)
     if found := tuple(clashing(loaded.settings.services, document)):
         raise ConfigurationError(*found)
-    return Loaded(loaded.settings, (*loaded.warnings, *idle(loaded.settings, (), document)))
+    return loaded
 
 
 def with_service_files(document: Document, env: Mapping[str, str]) -> Document:
@@ -70,12 +71,16 @@ def with_service_files(document: Document, env: Mapping[str, str]) -> Document:
     return document
 
 
-def validated(model: type[T], document: Document, lenient: bool) -> Loaded[T]:
-    """The settings of that model; raises ConfigurationError with all problems that the model itself finds."""
+def validated(model: type[T], document: Document, lenient: bool, offered: Offered | None = None) -> Loaded[T]:
+    """The settings of that model; raises ConfigurationError with all problems that the model itself finds.
+
+    `offered` tells of a group and a name whether somebody else's plug-in is installed.
+    """
     warnings = list(document.warnings)
     data = document.data
+    context = {OFFERED: offered}
     try:
-        settings = model.model_validate(data)
+        settings = model.model_validate(data, context=context)
     except ValidationError as error:
         unknown = faults.unknown_keys(error, data)
         if not (lenient and unknown):
@@ -83,7 +88,7 @@ def validated(model: type[T], document: Document, lenient: bool) -> Loaded[T]:
         warnings += [Problem(document.where(steps), "unknown key, ignored") for steps in unknown]
         data = faults.without(data, unknown)
         try:
-            settings = model.model_validate(data)
+            settings = model.model_validate(data, context=context)
         except ValidationError as remaining:
             raise ConfigurationError(*faults.problems(remaining, model, document.with_data(data))) from None
     quoted = faults.quoted_numbers(settings, data)
@@ -99,9 +104,3 @@ def clashing(
     """Services of which one has a copy with the name of another."""
     for name, what in clashes(services):
         yield Problem(document.where(("services", name)), what)
-
-
-def idle(settings: Model, steps: Steps, document: Document) -> Iterator[Problem]:
-    """Keys that are read and have no effect yet."""
-    for key in sorted(type(settings).idle & settings.model_fields_set):
-        yield Problem(document.where((*steps, key)), "is read, and has no effect in this version of DockStack")

@@ -2,48 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    AfterValidator,
     BeforeValidator,
+    Discriminator,
     Field,
     ModelWrapValidatorHandler,
     PrivateAttr,
-    SecretStr,
+    Tag,
+    ValidationInfo,
     model_validator,
 )
 
-from dockstack.registry.url import is_host
 from dockstack.settings.common import (
-    AloneToo,
+    BUILT_IN,
     Copies,
     Flag,
-    Hosts,
     Line,
     Lines,
     Model,
-    Number,
     Port,
     Seconds,
     StatsdSettings,
-    Text,
-    TlsSettings,
     Whole,
 )
-
-
-def _one_is_a_list(value: Any) -> Any:
-    return [value] if isinstance(value, dict) else value
-
-
-class LabelFilter(Model):
-    """An instance passes when its label compares so with the value, type included."""
-
-    label: str
-    value: Any
-    condition: Literal["equals", "not-equals"] = "equals"
+from dockstack.settings.discovery import (
+    OneDiscovery,
+    OwnDiscovery,
+    PluginDiscovery,
+    is_offered,
+    of_a_plugin,
+    origin,
+)
+from dockstack.settings.multi import PRIMARY, AnyResolver, DiscoveryMulti, MultiDiscovery
 
 
 class DefaultServer(Model):
@@ -72,223 +65,11 @@ class DefaultServer(Model):
         return {key: getattr(self, key) for key in self._keys or self.model_fields_set}
 
 
-class Discovery(Model):
-    """What every discovery method has."""
-
-    label_filters: Annotated[tuple[LabelFilter, ...], BeforeValidator(_one_is_a_list), AloneToo()] = ()
-    label_filter: LabelFilter | None = None
-    generator_config_path: str | None = None
-
-    @property
-    def filters(self) -> tuple[LabelFilter, ...]:
-        """All filters; an instance must pass each."""
-        return self.label_filters if self.label_filter is None else (*self.label_filters, self.label_filter)
-
-
-class BaseDiscovery(Discovery):
-    """The default servers only."""
-
-    method: Literal["base"]
-
-
-class DecodeSettings(Model):
-    """How a node's data becomes an instance."""
-
-    method: Literal["nerve", "serverset"] = "nerve"
-    endpoint_name: str | None = None
-
-
-class RetryPolicy(Model):
-    """How Ruby's client retried; accepted, and read as the limits of ours."""
-
-    max_attempts: Whole = 10
-    max_delay: Number = 600
-    base_interval: Number = 0.5
-    max_interval: Number = 60
-
-
-class ZookeeperSource(Discovery):
-    """A path of a ZooKeeper ensemble."""
-
-    hosts: Annotated[Hosts, Field(min_length=1)]
-    path: str
-    decode: DecodeSettings = DecodeSettings()
-    discovery_jitter: Number = 0
-    retry_policy: RetryPolicy = RetryPolicy()
-    auth: str | None = None
-    tls: TlsSettings | None = None
-    session_timeout: Number = Field(default=10.0, gt=0)
-
-
-class ZookeeperDiscovery(ZookeeperSource):
-    """Nodes below a ZooKeeper path."""
-
-    method: Literal["zookeeper"]
-
-
-class ZookeeperPollDiscovery(ZookeeperSource):
-    """The same without watches: read again and again. A path that does not exist is empty, and is not made."""
-
-    method: Literal["zookeeper_poll"]
-    polling_interval_sec: Seconds = 60
-
-
-class EtcdDiscovery(Discovery):
-    """Keys below an etcd path; a host without a port has `port`."""
-
-    method: Literal["etcd"]
-    hosts: Annotated[Hosts, Field(min_length=1)]
-    port: Port = 2379
-    path: str
-    decode: DecodeSettings = DecodeSettings()
-    auth: str | None = None
-    tls: TlsSettings | None = None
-
-
-class FileDiscovery(Discovery):
-    """Files below a directory of this host."""
-
-    method: Literal["file"]
-    directory: str
-    path: str
-    decode: DecodeSettings = DecodeSettings()
-
-
-class Ec2tagDiscovery(Discovery):
-    """The running instances of Amazon's EC2 that have a tag; access that is left out is as AWS' tools find it."""
-
-    method: Literal["ec2tag", "awstag"]
-    tag_name: Annotated[Text, Field(min_length=1)]
-    tag_value: Text
-    aws_region: str | None = None
-    aws_access_key_id: Text | None = None
-    aws_secret_access_key: SecretStr | None = None
-    check_interval: Seconds = 15
-
-
-def _host(host: str) -> str:
-    if not is_host(host.strip("[]")):
-        raise ValueError(f"{host!r} is neither a host name nor an IP address")
-    return host
-
-
-class DockerServer(Model):
-    """A Docker engine, by its address; without a host the one of DOCKER_HOST, or of this host's usual socket."""
-
-    name: Text | None = None
-    host: Annotated[str, AfterValidator(_host)] | None = None
-    port: Port = 4243
-
-    @model_validator(mode="after")
-    def _port_of_a_host(self) -> DockerServer:
-        if self.host is None and "port" in self.model_fields_set:
-            raise ValueError("has a port and no host; without a host it is the engine of DOCKER_HOST")
-        return self
-
-
-def _some(servers: tuple[DockerServer, ...]) -> tuple[DockerServer, ...]:
-    if not servers:
-        raise ValueError("must not be empty")
-    return servers
-
-
-class DockerDiscovery(Discovery):
-    """The published ports of the running containers of an image."""
-
-    method: Literal["docker"]
-    servers: Annotated[tuple[DockerServer, ...], AfterValidator(_some)]
-    image_name: Annotated[str, Field(min_length=1)]
-    container_port: Port
-    check_interval: Seconds = 15
-
-
-OneDiscovery = Annotated[
-    BaseDiscovery
-    | ZookeeperDiscovery
-    | ZookeeperPollDiscovery
-    | EtcdDiscovery
-    | FileDiscovery
-    | Ec2tagDiscovery
-    | DockerDiscovery,
-    Field(discriminator="method"),
-]
-"""A discovery of one source."""
-
-
-class BaseResolver(Model):
-    """Nobody is served: what SmartStack's resolver of this name does."""
-
-    method: Literal["base"]
-
-
-class UnionResolver(Model):
-    """The servers of all watchers together."""
-
-    method: Literal["union"]
-
-
-class SequentialResolver(Model):
-    """The servers of the first watcher in this order that is up and has some; where none has, the first one's."""
-
-    method: Literal["sequential"]
-    sequential_order: tuple[str, ...]
-
-
-def _s3_url(url: str) -> str:
-    scheme, _, rest = url.partition("://")
-    bucket, _, key = rest.partition("/")
-    if scheme != "s3" or not bucket or not key:
-        raise ValueError(f"{url!r} is not written as s3://BUCKET/KEY")
-    return url
-
-
-class S3ToggleResolver(Model):
-    """The servers of the watcher that was drawn by the weights in a file in S3; until it was read, of `primary`."""
-
-    method: Literal["s3_toggle"]
-    s3_url: Annotated[str, AfterValidator(_s3_url)]
-    s3_polling_interval_seconds: Annotated[Number, Field(gt=0)]
-
-    @property
-    def file(self) -> tuple[str, str]:
-        """The bucket, and the key in it."""
-        bucket, _, key = self.s3_url.removeprefix("s3://").partition("/")
-        return bucket, key
-
-
-AnyResolver = BaseResolver | UnionResolver | SequentialResolver | S3ToggleResolver
-Resolver = Annotated[AnyResolver, Field(discriminator="method")]
-
-
-class MultiDiscovery(Discovery):
-    """Several sources of one service, and how they become one."""
-
-    method: Literal["multi"]
-    watchers: Annotated[dict[str, OneDiscovery], Field(min_length=1)]
-    resolver: Resolver
-
-
-class DiscoveryMulti(Discovery):
-    """The sources beside a service's `discovery`, which is the watcher `primary`, and how they become one."""
-
-    method: Literal["multi"] = "multi"
-    watchers: dict[str, OneDiscovery] = {}
-    resolver: Resolver
-
-
-PRIMARY = "primary"
-"""The name that a service's `discovery` has among the watchers of its `discovery_multi`."""
-
 DiscoverySettings = Annotated[
-    BaseDiscovery
-    | ZookeeperDiscovery
-    | ZookeeperPollDiscovery
-    | EtcdDiscovery
-    | FileDiscovery
-    | Ec2tagDiscovery
-    | DockerDiscovery
-    | MultiDiscovery,
-    Field(discriminator="method"),
+    Annotated[OwnDiscovery | MultiDiscovery, Field(discriminator="method"), Tag(BUILT_IN)]
+    | Annotated[PluginDiscovery, Tag("plugin")],
+    Discriminator(origin),
+    BeforeValidator(of_a_plugin),
 ]
 
 
@@ -322,7 +103,39 @@ class ServiceFileOutput(Model):
     disabled: Flag = False
 
 
-class SynapseService(Model):
+class _WithSections(Model):
+    """A part in which outputs of somebody else's have sections beside ours, by their names."""
+
+    _sections: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _set_apart(cls, data: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
+        theirs: dict[str, Any] = {}
+        if isinstance(data, dict):
+            names = data.keys() - {field.alias or name for name, field in cls.model_fields.items()}
+            theirs = {name: data[name] for name in data if name in names and is_offered(info, "outputs", name)}
+            data = {name: value for name, value in data.items() if name not in theirs} if theirs else data
+        made = handler(data)
+        if theirs:
+            made._sections = theirs
+        return made
+
+    @property
+    def sections(self) -> Mapping[str, Any]:
+        """What the user wrote for outputs of somebody else's, by the output's name, as it is."""
+        return self._sections
+
+    def with_sections(self, sections: Mapping[str, Any]) -> Self:
+        """The same, with these sections in the place of those that have their names."""
+        if not sections:
+            return self
+        made = self.model_copy()
+        made._sections = {**self._sections, **sections}
+        return made
+
+
+class SynapseService(_WithSections):
     """One service: where its instances are found and what is made of them."""
 
     discovery: DiscoverySettings
@@ -395,7 +208,7 @@ class FileOutputSettings(Model):
     output_directory: str
 
 
-class SynapseSettings(Model):
+class SynapseSettings(_WithSections):
     """The whole file."""
 
     services: dict[str, SynapseService] = {}

@@ -14,7 +14,11 @@ from dockstack.settings.common import StatsdSettings
 from dockstack.statsd import Metric, Metrics, datagrams, line
 
 FLUSH = 0.2
-"""Seconds for which metrics are gathered: equal counts become one line, and lines one datagram."""
+"""Seconds for which metrics are gathered at least: equal counts become one line, and lines one datagram."""
+
+LATEST = 2.0
+"""Seconds for which metrics wait at most. Between the two they go with the next ones: to wake for them alone costs more
+than all the rest of them."""
 
 MOST = 20_000
 """Lines that wait at most, as long as the host's name cannot be resolved; then the newest are dropped."""
@@ -34,6 +38,8 @@ class _Waiting:
         self._counts: dict[Metric, float] = {}
         self._others: list[Metric] = []
         self.some = asyncio.Event()
+        self.due = asyncio.Event()
+        self._since = 0.0
 
     def take(self, event: Event) -> None:
         """Adds what the event is worth; no I/O."""
@@ -43,15 +49,24 @@ class _Waiting:
                 continue
             if len(self._counts) + len(self._others) >= MOST:
                 return
-            self.some.set()
+            self._note()
             if metric.kind == "c":
                 self._counts[metric] = self._counts.get(metric, 0) + metric.value
             else:
                 self._others.append(metric)
 
+    def _note(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if not self.some.is_set():
+            self._since = now
+            self.some.set()
+        elif now - self._since >= FLUSH:
+            self.due.set()
+
     def lines(self) -> list[str]:
         """All that waited, which is gone then."""
         self.some.clear()
+        self.due.clear()
         counts, self._counts = self._counts, {}
         others, self._others = self._others, []
         return [
@@ -84,7 +99,9 @@ async def _flush_now_and_then(waiting: _Waiting, address: _Address) -> None:
     await address.known.wait()
     while True:
         await waiting.some.wait()
-        await asyncio.sleep(FLUSH)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LATEST):
+                await waiting.due.wait()
         address.send(waiting.lines())
 
 

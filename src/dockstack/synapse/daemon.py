@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from dockstack import plugins
 from dockstack.admin.report import Report
 from dockstack.admin.server import serve
 from dockstack.errors import ConfigurationError, DockStackError, Problem
 from dockstack.events import Emit, Warn, fan_out
-from dockstack.model import Entry
+from dockstack.model import Catalog, Entry
 from dockstack.registry.pool import Pool
 from dockstack.runtime.changes import Sources, tell_changes
 from dockstack.runtime.latest import Latest
@@ -22,7 +23,7 @@ from dockstack.runtime.process import socket_in, terminated
 from dockstack.runtime.scope import living
 from dockstack.settings.synapse import HaproxySettings, SynapseService, SynapseSettings
 from dockstack.statsd.sender import sending
-from dockstack.synapse import snapshot
+from dockstack.synapse import guests, snapshot
 from dockstack.synapse.files import manifest
 from dockstack.synapse.files.output import Files
 from dockstack.synapse.haproxy import binary
@@ -37,6 +38,7 @@ from dockstack.synapse.haproxy.reload import Policy
 from dockstack.synapse.haproxy.statefile import StateFile
 from dockstack.synapse.metrics import metrics
 from dockstack.synapse.names import Names
+from dockstack.synapse.output import Output
 from dockstack.synapse.reconfigure import Reconfigured
 from dockstack.synapse.snapshot import Saved, SnapshotFile
 from dockstack.synapse.world import World
@@ -105,28 +107,6 @@ def _first(group: BaseExceptionGroup[DockStackError]) -> DockStackError:
     return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
 
-class Output(Protocol):
-    """What consumes the pictures, and how it is doing."""
-
-    @property
-    def ready(self) -> bool:
-        """Whether a picture has been carried out in full."""
-
-    @property
-    def serving(self) -> bool:
-        """Whether it does its work, as far as is known."""
-
-    @property
-    def trouble(self) -> tuple[str, ...]:
-        """Why not all that is wanted is carried out, in sentences."""
-
-    async def run(self, pictures: Latest[Picture]) -> None:
-        """Makes the outside equal to each newest picture, for ever; touches nothing before the first."""
-
-    async def close(self) -> None:
-        """Ends what is to end with the daemon."""
-
-
 @dataclass(frozen=True, slots=True)
 class Part:
     """An output, with what must run beside it, what is to be written at the end, its line of figures, and what is
@@ -144,6 +124,7 @@ async def _live(settings: SynapseSettings, options: Options, emit: Emit) -> None
     engine, policy, layout = await arrange(top or _NO_HAPROXY, options, emit)
     for warning in layout.frame(settings.services).warnings if top is not None else ():
         emit(Warn(warning))
+    theirs = _of_plugins(settings, options, emit)
     directory = None if settings.file_output is None else _made(Path(settings.file_output.output_directory))
     socket_path = socket_in(options.run_dir, SOCKET)
     marks = snapshot.fingerprints(settings)
@@ -175,21 +156,12 @@ async def _live(settings: SynapseSettings, options: Options, emit: Emit) -> None
             parts.append(_haproxy(applier, names, state))
         if directory is not None:
             parts.append(Part(Files(directory, options.state_dir / manifest.FILE, remember_alone, emit)))
+        if not parts:
+            theirs[0] = replace(theirs[0], work=(_remembered(pictures, remember),))
+        parts += theirs
 
-        def lines() -> tuple[str, ...]:
-            trouble = (line for one in parts for line in (*one.output.trouble, *one.trouble()))
-            states = (f"{where}: {state}" for where, state in pool.states().items())
-            figures = (line for one in parts for line in one.figures())
-            degraded = (*trouble, *keeper.trouble, *world.trouble)
-            return (*(f"degraded: {line}" for line in degraded), *world.choices, *states, *figures)
-
-        def health() -> Report:
-            return Report(all(one.output.serving or not one.output.ready for one in parts), lines())
-
-        def ready() -> Report:
-            return Report(all(one.output.ready and one.output.serving for one in parts), lines())
-
-        async with serve(socket_path, health, ready), asyncio.TaskGroup() as group:
+        reports = _reports(parts, keeper, world, pool)
+        async with serve(socket_path, *reports), asyncio.TaskGroup() as group:
             work = [
                 *(one.output.run(pictures) for one in parts),
                 *(each for one in parts for each in one.work),
@@ -211,6 +183,46 @@ async def _live(settings: SynapseSettings, options: Options, emit: Emit) -> None
         with suppress(TimeoutError):
             async with asyncio.timeout(_LONGEST_END):
                 await _last_words((keeper.flush, *(each for one in parts for each in one.unwritten)), emit)
+
+
+def _reports(
+    parts: Sequence[Part], keeper: SnapshotFile, world: World, pool: Pool
+) -> tuple[Callable[[], Report], Callable[[], Report]]:
+    """What tells whether all is well, and whether all that is wanted is served."""
+
+    def lines() -> tuple[str, ...]:
+        trouble = (line for one in parts for line in (*one.output.trouble, *one.trouble()))
+        states = (f"{where}: {state}" for where, state in pool.states().items())
+        figures = (line for one in parts for line in one.figures())
+        degraded = (*trouble, *keeper.trouble, *world.trouble)
+        return (*(f"degraded: {line}" for line in degraded), *world.choices, *states, *figures)
+
+    def health() -> Report:
+        return Report(all(one.output.serving or not one.output.ready for one in parts), lines())
+
+    def ready() -> Report:
+        return Report(all(one.output.ready and one.output.serving for one in parts), lines())
+
+    return health, ready
+
+
+def _of_plugins(settings: SynapseSettings, options: Options, emit: Emit) -> list[Part]:
+    """The outputs of somebody else's. Raises ConfigurationError where one cannot be built."""
+    return [
+        Part(guests.output(plugins.load("outputs", name, name), name, section, options.state_dir, emit))
+        for name, section in settings.sections.items()
+    ]
+
+
+async def _remembered(pictures: Latest[Picture], remember: Callable[[str, Entry, Mapping[str, int]], None]) -> None:
+    """Has each entry saved, for ever, where no output of ours does."""
+    version, before = 0, Catalog()
+    while True:
+        version, picture = await pictures.after(version)
+        for name in picture.catalog.changed_since(before):
+            if name in picture.catalog.entries:
+                remember(name, picture.catalog.entries[name], {})
+        before = picture.catalog
 
 
 async def _until(stop: asyncio.Event, group: asyncio.TaskGroup, work: Iterable[Coroutine[Any, Any, None]]) -> None:

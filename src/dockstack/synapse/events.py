@@ -163,6 +163,20 @@ class Discovered(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Unresolved(Event):
+    """A look at the records of a type that a name has failed, or was told that there is no such name."""
+
+    level: ClassVar[int] = DEBUG
+    name: str
+    kind: str
+    reason: str
+    service: str = ""
+
+    def __str__(self) -> str:
+        return f"service {self.service}: the {self.kind} records of {self.name} cannot be looked up: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
 class Pinged(Event):
     """The services whose watchers have answered, and those of which one has not; it counts as so many looks."""
 

@@ -27,6 +27,7 @@ def overlay(name: str, own: SynapseService, data: bytes, outputs: Set[str] = OUT
     """The service as the data wants it: an output that is named there replaces the service's section.
 
     `outputs` are those that are configured here; others are ignored, by name.
+    The section of an output of somebody else's is taken as it is.
     What the data leaves out gets the defaults. Empty data says nothing (whoever keeps the last good data passes that).
     A section or key that is not understood is named and left, and the rest applies.
     """
@@ -40,19 +41,22 @@ def overlay(name: str, own: SynapseService, data: bytes, outputs: Set[str] = OUT
         return Overlaid(own, (f"service {name}: the configuration in the registry is no map of outputs",))
     problems: list[str] = []
     found: dict[str, Model] = {}
+    others: dict[str, Any] = {}
     for output, section in fields.items():
         where = f"service {name}: {output!r} in the registry's configuration"
-        if output not in OUTPUTS:
+        if output not in OUTPUTS | outputs:
             problems.append(f"{where} is no output of this program; it is ignored")
         elif output not in outputs:
             problems.append(f"{where} is an output that is not configured here; it is ignored")
         elif not isinstance(section, dict):
             problems.append(f"{where} is no map; the service keeps its own")
+        elif output not in OUTPUTS:
+            others[output] = section
         else:
             found[output] = _section(where, type(getattr(own, output)), section, problems)
             if section.get("use_nerve_weights"):
                 problems.append(f"{where}: use_nerve_weights has an effect in the top haproxy section only")
-    return Overlaid(own.model_copy(update=found), tuple(problems))
+    return Overlaid(own.model_copy(update=found).with_sections(others), tuple(problems))
 
 
 def _section(where: str, kind: type[Model], fields: dict[str, Any], problems: list[str]) -> Model:

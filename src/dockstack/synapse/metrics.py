@@ -16,6 +16,7 @@ from dockstack.synapse.events import (
     Discovered,
     Pinged,
     Reloaded,
+    Unresolved,
     WatcherChosen,
     WatcherStarted,
     WatcherStopped,
@@ -31,7 +32,7 @@ _RESOLVER = "synapse.watcher.multi.resolver"
 def metrics(event: Event) -> Iterator[Metric]:
     """The metrics of one event; none for many."""
     match event:
-        case Discovered():
+        case Discovered() | Unresolved():
             yield from _discovered(event)
         case Pinged():
             yield from _pinged(event)
@@ -99,7 +100,10 @@ def _of_the_process(event: Event) -> Iterator[Metric]:
             yield Metric("synapse.stop", stop(error))
 
 
-def _discovered(event: Discovered) -> Iterator[Metric]:
+def _discovered(event: Discovered | Unresolved) -> Iterator[Metric]:
+    if isinstance(event, Unresolved):
+        yield Metric("synapse.watcher.dns.resolve_failed", (f"service_name:{event.service}",))
+        return
     if event.locator.scheme != "zookeeper":
         return
     where, service = f"zk_cluster:{cluster(event.locator)}", f"service_name:{event.service}"

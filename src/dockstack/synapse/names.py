@@ -5,7 +5,6 @@ less, where HAProxy would refuse the whole file, or never serve the server.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import random
 import socket
 import threading
@@ -93,7 +92,7 @@ class Names:
     async def _look(self, host: str, slots: asyncio.Semaphore, changed: Callable[[frozenset[str]], None]) -> None:
         async with slots:
             try:
-                found = await _in_thread(self._lookup, host)
+                found = await looked_up(host, self._lookup)
             except TimeoutError:
                 news = self._miss(host, f"no answer within {LIMIT:g} s")
             except OSError as error:
@@ -130,7 +129,7 @@ def _meanwhile(last: str | None) -> str:
     return "its servers are left out until it can" if last is None else f"its last address {last} stays in use"
 
 
-async def _in_thread(lookup: Lookup, host: str) -> tuple[str, ...]:
+async def looked_up(host: str, lookup: Lookup = system_lookup) -> tuple[str, ...]:
     """The lookup in a thread that nobody waits for at the end of the process. Raises OSError and TimeoutError."""
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[tuple[str, ...]] = loop.create_future()
@@ -158,12 +157,3 @@ async def _in_thread(lookup: Lookup, host: str) -> tuple[str, ...]:
     threading.Thread(target=work, name=f"lookup {host}", daemon=True).start()
     async with asyncio.timeout(LIMIT):
         return await answer
-
-
-def is_name(host: str) -> bool:
-    """Whether a host is a name, which needs a lookup, and no address."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return True
-    return False

@@ -14,6 +14,7 @@ from pathlib import Path
 from dockstack.errors import ConfigurationError, HaproxyUnavailable, Problem
 from dockstack.events import Emit, Warn
 from dockstack.registry.pool import Pool
+from dockstack.registry.url import is_name
 from dockstack.runtime.latest import Latest
 from dockstack.runtime.scope import servants
 from dockstack.settings.synapse import HaproxySettings, SynapseSettings
@@ -28,7 +29,7 @@ from dockstack.synapse.haproxy.model import Capabilities, Document, Plan
 from dockstack.synapse.haproxy.past import merged
 from dockstack.synapse.haproxy.plan import plan
 from dockstack.synapse.haproxy.render import render
-from dockstack.synapse.names import LIMIT, Names, is_name
+from dockstack.synapse.names import LIMIT, Names
 from dockstack.synapse.world import World
 
 _ANSWER = 3.0

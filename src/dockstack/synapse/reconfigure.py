@@ -80,4 +80,11 @@ class Reconfigured:
 
 def _fixed(before: SynapseSettings, now: SynapseSettings) -> list[str]:
     keys = [key for key in FIXED if getattr(before.haproxy, key, None) != getattr(now.haproxy, key, None)]
-    return [*(f"haproxy.{key}" for key in keys), *(["file_output"] if before.file_output != now.file_output else [])]
+    return [
+        *(f"haproxy.{key}" for key in keys),
+        *(["file_output"] if before.file_output != now.file_output else []),
+    ] + [
+        name
+        for name in sorted({*before.sections, *now.sections})
+        if before.sections.get(name) != now.sections.get(name)
+    ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from dockstack.documents import parse
 from dockstack.errors import ConfigurationError
 from dockstack.model import Entry, Instance
-from dockstack.settings.synapse import (
+from dockstack.settings.multi import (
     PRIMARY,
     AnyResolver,
     BaseResolver,

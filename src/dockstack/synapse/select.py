@@ -14,7 +14,8 @@ from typing import Any
 from dockstack.model import NO_PORT, Entry, Instance
 from dockstack.registry import Snapshot
 from dockstack.registry.codec import compact
-from dockstack.settings.synapse import DefaultServer, Discovery, LabelFilter, SynapseService
+from dockstack.settings.discovery import Discovery, LabelFilter
+from dockstack.settings.synapse import DefaultServer, SynapseService
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from dockstack.events import Emit, Warn
 from dockstack.model import Entry
-from dockstack.settings.synapse import PRIMARY, SynapseService
+from dockstack.settings.multi import PRIMARY
+from dockstack.settings.synapse import SynapseService
 from dockstack.synapse.events import WatcherChosen
 from dockstack.synapse.generator import overlay
 from dockstack.synapse.resolve import Resolved, adopted, resolve

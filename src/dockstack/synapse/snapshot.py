@@ -21,7 +21,7 @@ from dockstack.errors import DockStackError
 from dockstack.events import Emit
 from dockstack.model import Entry, Instance
 from dockstack.runtime.files import Trouble, write_atomically
-from dockstack.runtime.loops import until_done
+from dockstack.runtime.loops import spaced, until_done
 from dockstack.settings.synapse import SynapseService, SynapseSettings
 
 FILE = "synapse-snapshot.jsonl"
@@ -157,11 +157,8 @@ class SnapshotFile:
 
     async def run(self) -> None:
         """Writes after each change, for ever; a disk that refuses is tried again."""
-        while True:
-            await self._news.wait()
-            self._news.clear()
+        async for _ in spaced(self._news, SPACING):
             await until_done(f"writing {self._path}", self._flush, (OSError,), self._emit, 10.0)
-            await asyncio.sleep(SPACING)
 
     async def _flush(self) -> None:
         with self._trouble.watched():

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 
 from dockstack.model import Entry
 from dockstack.registry import Snapshot
-from dockstack.settings.synapse import OneDiscovery, SynapseService
+from dockstack.settings.discovery import OneDiscovery
+from dockstack.settings.synapse import SynapseService
 from dockstack.synapse.resolve import Found
 from dockstack.synapse.select import Selection, select
 from dockstack.synapse.watchers import Watcher

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from dockstack.events import Emit
 from dockstack.runtime import loops
 from dockstack.runtime.latest import Latest
-from dockstack.settings.synapse import S3ToggleResolver
+from dockstack.settings.multi import S3ToggleResolver
 from dockstack.synapse import aws
 from dockstack.synapse.events import WeightsDrawn, WeightsKept
 from dockstack.synapse.resolve import LARGEST, Draw, draw

@@ -16,12 +16,16 @@ from dockstack.registry import Locator, Registry
 from dockstack.registry.pool import Pool
 from dockstack.runtime.latest import Latest
 from dockstack.runtime.loops import beats
-from dockstack.settings.synapse import S3ToggleResolver, ServiceHaproxy, SynapseService, SynapseSettings
+from dockstack.settings.discovery import PluginDiscovery
+from dockstack.settings.multi import S3ToggleResolver
+from dockstack.settings.synapse import ServiceHaproxy, SynapseService, SynapseSettings
+from dockstack.synapse import guests
 from dockstack.synapse.events import (
     AllAnswered,
     ConfigurationChanged,
     Discovered,
     Pinged,
+    Unresolved,
     WatcherStarted,
     WatcherStopped,
 )
@@ -232,7 +236,7 @@ class World:
 
 
 def _outputs(settings: SynapseSettings) -> frozenset[str]:
-    return frozenset(name for name in OUTPUTS if getattr(settings, name) is not None)
+    return frozenset((*(name for name in OUTPUTS if getattr(settings, name) is not None), *settings.sections))
 
 
 def _services(settings: SynapseSettings) -> Mapping[str, SynapseService]:
@@ -262,7 +266,11 @@ def _watchers(name: str, own: SynapseService, pool: Pool, emit: Emit) -> Mapping
     sessions = _SessionsOf(pool, name)
     for watcher, discovery in own.watchers.items():
         where = f"services.{name}.discovery.method" if not watcher else f"services.{name}, watcher {watcher}: method"
-        made[watcher] = plugins.load("watchers", discovery.method, where)(discovery, sessions, _named(name, emit))
+        build = plugins.load("watchers", discovery.method, where)
+        if isinstance(discovery, PluginDiscovery):
+            made[watcher] = guests.watcher(build, discovery, sessions, where, _named(name, emit))
+        else:
+            made[watcher] = build(discovery, sessions, _named(name, emit))
     return made
 
 
@@ -270,6 +278,6 @@ def _named(service: str, emit: Emit) -> Emit:
     """For the watchers of a service, which do not know whose they are."""
 
     def tell(event: Event) -> None:
-        emit(replace(event, service=service) if isinstance(event, Discovered) else event)
+        emit(replace(event, service=service) if isinstance(event, Discovered | Unresolved) else event)
 
     return tell

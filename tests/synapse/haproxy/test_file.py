@@ -72,16 +72,16 @@ async def test_a_write_that_was_given_up_does_not_come_over_a_later_one(
     file: File, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its thread may begin only after the later one is through."""
-    waiting: list[tuple[int, str]] = []
-    real = file._write
+    waiting: list[tuple[int, tuple[bytes, ...]]] = []
+    real = file._write_in_turn
 
-    def late(number: int, text: str) -> None:
-        if text == "old\n":
-            waiting.append((number, text))
+    def late(number: int, chunks: tuple[bytes, ...]) -> None:
+        if chunks == (b"old\n",):
+            waiting.append((number, chunks))
         else:
-            real(number, text)
+            real(number, chunks)
 
-    monkeypatch.setattr(file, "_write", late)
+    monkeypatch.setattr(file, "_write_in_turn", late)
     await file.write("old\n")
     await file.write("new\n")
     real(*waiting[0])

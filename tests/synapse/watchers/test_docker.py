@@ -17,7 +17,7 @@ from dockstack.errors import ConfigurationError
 from dockstack.events import Event, Retrying
 from dockstack.model import Instance
 from dockstack.registry import Locator, Registry, Snapshot
-from dockstack.settings.synapse import DockerDiscovery, DockerServer
+from dockstack.settings.discovery import DockerDiscovery, DockerServer
 from dockstack.synapse.watchers import docker
 from dockstack.synapse.watchers.docker import DockerWatcher, Engine, engine_of, repository, together
 from tests.servers.dockerd import Dockerd

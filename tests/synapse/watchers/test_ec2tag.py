@@ -15,7 +15,7 @@ from dockstack.errors import ConfigurationError
 from dockstack.events import Event, Retrying
 from dockstack.model import NO_PORT, Instance
 from dockstack.registry import Locator, Registry, Snapshot
-from dockstack.settings.synapse import Ec2tagDiscovery
+from dockstack.settings.discovery import Ec2tagDiscovery
 from dockstack.synapse import aws
 from dockstack.synapse.watchers import awstag, ec2tag
 from dockstack.synapse.watchers.ec2tag import TagWatcher, found

@@ -11,7 +11,7 @@ from dockstack.events import Event
 from dockstack.model import Address
 from dockstack.registry import Locator, Registry, Tls
 from dockstack.registry.codec import ServersetDecoder
-from dockstack.settings.synapse import EtcdDiscovery
+from dockstack.settings.discovery import EtcdDiscovery
 from dockstack.synapse.watchers import etcd
 from dockstack.synapse.watchers._registry import RegistryWatcher
 

@@ -13,7 +13,7 @@ from dockstack.events import Event
 from dockstack.model import Address
 from dockstack.registry import Locator, Registry, Snapshot, Tls
 from dockstack.registry.codec import NerveDecoder, ServersetDecoder
-from dockstack.settings.synapse import BaseDiscovery, FileDiscovery, ZookeeperDiscovery
+from dockstack.settings.discovery import METHODS, BaseDiscovery, FileDiscovery, ZookeeperDiscovery
 from dockstack.synapse.watchers import base, file, zookeeper
 from dockstack.synapse.watchers._registry import RegistryWatcher
 
@@ -46,7 +46,7 @@ async def test_base_finds_nothing_once() -> None:
 
 
 def test_every_method_has_its_module() -> None:
-    assert {"base", "etcd", "file", "zookeeper"} <= set(plugins.known("watchers"))
+    assert set(METHODS) - {"multi"} <= set(plugins.known("watchers"))
     assert plugins.load("watchers", "zookeeper", "here") is zookeeper.build
 
 

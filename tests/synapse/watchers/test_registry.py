@@ -14,7 +14,7 @@ from dockstack.model import Instance
 from dockstack.registry import Decoder, Locator, Registry, Snapshot
 from dockstack.registry.codec import NerveDecoder, ServersetDecoder
 from dockstack.registry.memory import World
-from dockstack.settings.synapse import BaseDiscovery, DecodeSettings
+from dockstack.settings.discovery import BaseDiscovery, DecodeSettings
 from dockstack.synapse.watchers._registry import RegistryWatcher, config_path, decoder
 
 LIMIT = 5.0

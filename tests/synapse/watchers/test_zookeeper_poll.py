@@ -13,7 +13,7 @@ from dockstack.registry import Locator, Reader, Registry, Snapshot, open_registr
 from dockstack.registry.codec import NerveDecoder
 from dockstack.registry.memory import World
 from dockstack.registry.url import parse_hosts
-from dockstack.settings.synapse import ZookeeperPollDiscovery
+from dockstack.settings.discovery import ZookeeperPollDiscovery
 from dockstack.synapse.watchers import zookeeper_poll
 from dockstack.synapse.watchers.zookeeper_poll import PollingWatcher
 from tests.servers.zookeeper import ZooKeeperServer

@@ -190,7 +190,7 @@ class Applier:
 
     def _is_applied(self) -> bool:
         wishes = self._reloader.reasons if self._policy.reloads else ()
-        written = bool(self._seats) or not self._policy.writes or self._file.text is not None
+        written = bool(self._seats) or not self._policy.writes or self._file.known
         return self.serving and not wishes and written and all(seat.current for seat in self._seats)
 
     def _watch_links(self) -> None:
@@ -280,7 +280,7 @@ class Applier:
 
     async def _document_on_disk(self) -> Document | None:
         content = await self._file.read()
-        if self._file.text is not None and content != self._file.text:
+        if self._file.known and content != self._file.text:
             self._file.forget()
         if content is None or content == self._parsed[0]:
             return self._parsed[1] if content else None

@@ -8,12 +8,13 @@ from typing import Protocol
 
 from dockstack.events import Emit, Warn
 from dockstack.model import Catalog, Entry, Instance
+from dockstack.registry.url import is_name
 from dockstack.settings.synapse import SynapseService
 from dockstack.synapse.events import ServerRefused, ServiceRefused
 from dockstack.synapse.haproxy.document import Frame, Picture, draft
 from dockstack.synapse.haproxy.model import Document, Running, Server
 from dockstack.synapse.haproxy.sound import Sound
-from dockstack.synapse.names import Names, is_name
+from dockstack.synapse.names import Names
 
 Remember = Callable[[str, Entry, Mapping[str, int]], None]
 """Told a service's entry and the ids of its servers whenever they have changed."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dockstack.events import Emit
 from dockstack.runtime.files import Trouble, write_atomically
-from dockstack.runtime.loops import until_done
+from dockstack.runtime.loops import spaced, until_done
 from dockstack.synapse.haproxy.model import Document
 from dockstack.synapse.haproxy.render import Rendered, render
 
@@ -24,16 +24,26 @@ class File:
 
     def __init__(self, path: Path, marked: bool, emit: Emit) -> None:
         self.path = path
-        self.text: str | None = None
         self._trouble = Trouble(path)
         self._marked = marked
         self._emit = emit
         self._pending: Callable[[], Document] | None = None
         self._news = asyncio.Event()
         self._rendered: Rendered | None = None
+        self._held: tuple[bytes, ...] | None = None
         self._turn = threading.Lock()
         self._asked = 0
         self._written = 0
+
+    @property
+    def known(self) -> bool:
+        """Whether it has been written, and nobody else is known to have changed it since."""
+        return self._held is not None
+
+    @property
+    def text(self) -> str | None:
+        """What was written last; None when nothing was, or when somebody else has changed it."""
+        return None if self._held is None else b"".join(self._held).decode()
 
     @property
     def trouble(self) -> tuple[str, ...]:
@@ -52,24 +62,27 @@ class File:
 
     async def write(self, text: str) -> None:
         """The file holds the text when this returns, and what was put before is dropped. Raises OSError."""
+        await self._write((text.encode(),))
+
+    async def _write(self, chunks: tuple[bytes, ...]) -> None:
         self._pending = None
         self._asked += 1
-        await asyncio.to_thread(self._write, self._asked, text)
+        await asyncio.to_thread(self._write_in_turn, self._asked, chunks)
 
-    def _write(self, number: int, text: str) -> None:
+    def _write_in_turn(self, number: int, chunks: tuple[bytes, ...]) -> None:
         with self._turn:
             if number < self._written:  # a write that was given up and ran on in its thread
                 return
-            if text != self.text:
+            if self._held is None or not _same(chunks, self._held):
                 with self._trouble.watched():
-                    write_atomically(self.path, text.encode(), MODE)
-            self.text = text
+                    write_atomically(self.path, chunks, MODE)
+            self._held = chunks
             self._written = number
 
     async def flush(self) -> None:
         """Writes what was put last, if it has not been written yet. Raises OSError."""
         if self._pending is not None:
-            await self.write(self.render(self._pending()).text)
+            await self._write(self.render(self._pending()).chunks)
 
     async def read(self) -> str | None:
         """What is on disk now, or None when it cannot be read as text."""
@@ -89,21 +102,18 @@ class File:
     def _intact(self) -> bool:
         with self._turn:
             try:
-                return self.text is None or self.path.read_text() == self.text
-            except (OSError, UnicodeDecodeError):
+                return self._held is None or self.path.read_bytes() == b"".join(self._held)
+            except OSError:
                 return False
 
     def forget(self) -> None:
         """Somebody else has changed the file: the next write takes place whatever the text."""
-        self.text = None
+        self._held = None
 
     async def run(self) -> None:
         """Writes what was put, the newest only, for ever; a disk that refuses is tried again."""
-        while True:
-            await self._news.wait()
-            self._news.clear()
+        async for _ in spaced(self._news, SPACING):
             await until_done(f"writing {self.path}", self._flush_or_keep, (OSError,), self._emit, 5.0)
-            await asyncio.sleep(SPACING)
 
     async def _flush_or_keep(self) -> None:
         document = self._pending
@@ -112,3 +122,7 @@ class File:
         except OSError:
             self._pending = self._pending or document
             raise
+
+
+def _same(one: tuple[bytes, ...], other: tuple[bytes, ...]) -> bool:
+    return one == other or (len(one) != len(other) and b"".join(one) == b"".join(other))

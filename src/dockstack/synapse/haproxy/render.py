@@ -23,9 +23,9 @@ MARK_LINE = "setenv DOCKSTACK_MARK"
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The text of a stanza, and the digest of that without the servers."""
+    """The text of a stanza in UTF-8, and the digest of that without the servers."""
 
-    text: str
+    data: bytes
     digest: bytes
 
 
@@ -41,10 +41,19 @@ class Rendered:
     marked: bool
 
     @property
+    def chunks(self) -> tuple[bytes, ...]:
+        """The whole file in UTF-8, one after the other; ends with a newline.
+
+        To put a file of a thousand services together as one text costs more than to write it.
+        """
+        mark = f"\t{MARK_LINE} {self.mark}\n" if self.marked else ""
+        top = f"{self.top[0]}{mark}{self.top[1]}".encode()
+        return (top, *[page.data for page in self.pages.values()], self.bottom.encode())
+
+    @property
     def text(self) -> str:
         """The whole file; ends with a newline."""
-        mark = f"\t{MARK_LINE} {self.mark}\n" if self.marked else ""
-        return "".join([self.top[0], mark, self.top[1], *[page.text for page in self.pages.values()], self.bottom])
+        return b"".join(self.chunks).decode()
 
 
 def render(document: Document, before: Rendered | None = None, marked: bool = True) -> Rendered:
@@ -100,4 +109,4 @@ def _page(stanza: Stanza) -> Page:
     if backend.static:
         structure += f"\t{SERVERS_LINE}\n"
     servers = "".join(f"\t{write(server)}\n" for server in backend.servers)
-    return Page(structure + servers, hashlib.sha256(structure.encode()).digest())
+    return Page((structure + servers).encode(), hashlib.sha256(structure.encode()).digest())

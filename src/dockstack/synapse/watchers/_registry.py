@@ -14,7 +14,7 @@ from dockstack.registry import Decoder, Locator, Snapshot
 from dockstack.registry.codec import NerveDecoder, ServersetDecoder
 from dockstack.registry.url import fold
 from dockstack.runtime import loops
-from dockstack.settings.synapse import DecodeSettings, Discovery
+from dockstack.settings.discovery import DecodeSettings, Discovery
 from dockstack.synapse.events import Discovered
 from dockstack.synapse.watchers import Sessions
 

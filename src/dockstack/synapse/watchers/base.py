@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 from dockstack.events import Emit
 from dockstack.registry import Snapshot
-from dockstack.settings.synapse import BaseDiscovery
+from dockstack.settings.discovery import BaseDiscovery
 from dockstack.synapse.watchers import Sessions, Watcher
 
 

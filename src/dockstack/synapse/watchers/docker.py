@@ -16,7 +16,7 @@ from dockstack.model import Address, Instance
 from dockstack.registry import Snapshot
 from dockstack.runtime.latest import Latest
 from dockstack.runtime.scope import servants
-from dockstack.settings.synapse import DockerDiscovery, DockerServer
+from dockstack.settings.discovery import DockerDiscovery, DockerServer
 from dockstack.synapse.watchers import Sessions, Watcher
 
 PATIENCE = 3.0

@@ -13,7 +13,7 @@ from dockstack.model import NO_PORT, Instance
 from dockstack.registry import Snapshot
 from dockstack.registry.url import is_host
 from dockstack.runtime import loops
-from dockstack.settings.synapse import Ec2tagDiscovery
+from dockstack.settings.discovery import Ec2tagDiscovery
 from dockstack.synapse import aws
 from dockstack.synapse.watchers import Sessions, Watcher
 

@@ -6,7 +6,7 @@ from dockstack.errors import ConfigurationError, Problem
 from dockstack.events import Emit
 from dockstack.registry import Locator, Tls
 from dockstack.registry.url import fold, parse_hosts
-from dockstack.settings.synapse import EtcdDiscovery
+from dockstack.settings.discovery import EtcdDiscovery
 from dockstack.synapse.watchers import Sessions, Watcher
 from dockstack.synapse.watchers._registry import RegistryWatcher, config_path, decoder
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from dockstack.events import Emit
 from dockstack.registry import Locator
 from dockstack.registry.url import fold
-from dockstack.settings.synapse import FileDiscovery
+from dockstack.settings.discovery import FileDiscovery
 from dockstack.synapse.watchers import Sessions, Watcher
 from dockstack.synapse.watchers._registry import RegistryWatcher, config_path, decoder
 

@@ -6,7 +6,7 @@ from dockstack.errors import ConfigurationError, Problem
 from dockstack.events import Emit, Warn
 from dockstack.registry import Locator, Tls
 from dockstack.registry.url import fold, parse_hosts
-from dockstack.settings.synapse import ZookeeperDiscovery, ZookeeperSource
+from dockstack.settings.discovery import ZookeeperSource
 from dockstack.synapse.watchers import Sessions, Watcher
 from dockstack.synapse.watchers._registry import RegistryWatcher, config_path, decoder
 
@@ -39,7 +39,7 @@ def locator(settings: ZookeeperSource) -> Locator:
     )
 
 
-def build(settings: ZookeeperDiscovery, sessions: Sessions, emit: Emit) -> Watcher:
+def build(settings: ZookeeperSource, sessions: Sessions, emit: Emit) -> Watcher:
     """The watcher of a path. Raises ConfigurationError where hosts or auth cannot be read."""
     path = fold(settings.path)
     pause = settings.discovery_jitter

@@ -14,7 +14,7 @@ from dockstack.events import Emit
 from dockstack.registry import Decoder, Locator, Reader, Snapshot
 from dockstack.registry.url import fold
 from dockstack.runtime import loops
-from dockstack.settings.synapse import ZookeeperPollDiscovery
+from dockstack.settings.discovery import ZookeeperPollSource
 from dockstack.synapse.watchers import Sessions, Watcher
 from dockstack.synapse.watchers._registry import config_path, decoder, discovered
 from dockstack.synapse.watchers.zookeeper import locator
@@ -69,7 +69,7 @@ class PollingWatcher:
         return replace(snapshot, data=(await registry.read(self.config_path, self.decoder)).data)
 
 
-def build(settings: ZookeeperPollDiscovery, sessions: Sessions, emit: Emit) -> Watcher:
+def build(settings: ZookeeperPollSource, sessions: Sessions, emit: Emit) -> Watcher:
     """The watcher of a path. Raises ConfigurationError where hosts or auth cannot be read."""
     path = fold(settings.path)
     return PollingWatcher(

@@ -41,7 +41,7 @@ REFUSED = {
     "an unknown command": (("nerv",), "No such command 'nerv'"),
     "an unknown TYPE": ((*NERVE, "a:mysq:80:/a"), "-s a:mysq:80:/a: unknown TYPE 'mysq'"),
     "an unknown URL scheme": (("nerve", "-d", "zoo://h", "-s", "a:tcp:80:/a"), "-d zoo://h: "),
-    "a container": ((*NERVE, "a:tcp:db:3306:/a"), "looking up the container 'db' is not there yet"),
+    "a container": ((*NERVE, "a:tcp:d:3306:/a"), "'d' is no name of a container"),
     "a jq program that does not compile": ((*NERVE, "a:tcp:80:/a", "-r", "a:.x["), "-r a:.x[: jq: error: syntax"),
     "a jq program that fails": ((*NERVE, "a:tcp:80:/a", "-r", "a:.host.x"), "-r a:.host.x: "),
     "a jq program for nobody": ((*NERVE, "a:tcp:80:/a", "-r", "b:.x=1"), "-r b:.x=1: there is no service 'b'"),

@@ -32,6 +32,19 @@ def test_services_of_nerve(text: str, parts: tuple[str, str, int, str]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("mysql:tcp:mysql:3306:/test", ("mysql", 3306, "/test")),
+        ("mysql:tcp:team_db.1-a:1:test:x", ("team_db.1-a", 1, "test:x")),
+        ("mysql:tcp:0a1b2c3d4e5f:3306:/x", ("0a1b2c3d4e5f", 3306, "/x")),
+    ],
+)
+def test_services_of_nerve_in_a_container(text: str, parts: tuple[str, int, str]) -> None:
+    found = spec.parse_nerve(text)
+    assert (found.container, found.port, found.path) == parts
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("mysql:tcp:0:/x", "port 0 is not between 1 and 65535"),
@@ -40,15 +53,19 @@ def test_services_of_nerve(text: str, parts: tuple[str, str, int, str]) -> None:
         ("mysql:tcp:3306:", "has no path"),
         ("mysql", "is not NAME:TYPE:PORT:PATH"),
         ("mysql:tcp", "is not NAME:TYPE:PORT:PATH"),
-        ("mysql:tcp:db:/x", "is not NAME:TYPE:PORT:PATH"),
-        ("mysql:tcp:²:/x", "is not NAME:TYPE:PORT:PATH"),
+        ("mysql:tcp:db:/x", "is neither NAME:TYPE:PORT:PATH nor NAME:TYPE:CONTAINER:CONTAINER_PORT:PATH"),
+        ("mysql:tcp:²:/x", "is neither NAME:TYPE:PORT:PATH nor"),
+        ("mysql:tcp:db:mysql:/x", "is neither NAME:TYPE:PORT:PATH nor"),
         (":tcp:80:/x", "NAME '' must be a word"),
         ("my sql:tcp:80:/x", "NAME 'my sql' must be a word"),
         ("a/b:tcp:80:/x", "NAME 'a/b' must be a word"),
         ("a\nb:tcp:80:/x", "must be a word"),
         ("mysql::80:/x", "TYPE '' must be a word"),
         ("mysql:../x:80:/x", "TYPE '../x' must be a word"),
-        ("mysql:tcp:db:3306:/test", "looking up the container 'db' is not there yet: give its published port"),
+        ("mysql:tcp:db:0:/x", "port 0 is not between 1 and 65535"),
+        ("mysql:tcp:db:3306:", "has no path"),
+        ("mysql:tcp:d:3306:/x", "'d' is no name of a container: letters, digits and _ . -, two at least, are meant"),
+        ("mysql:tcp::3306:/x", "'' is no name of a container"),
     ],
 )
 def test_what_is_no_service_of_nerve(text: str, message: str) -> None:

@@ -13,13 +13,14 @@ from dockstack import templates
 from dockstack.configure import Ambassador, Given, nerve, synapse
 from dockstack.errors import ConfigurationError
 from dockstack.model import Entry, Instance
+from dockstack.settings.nerve import NerveService
 from dockstack.synapse.haproxy.document import Layout, draft
 from dockstack.synapse.haproxy.render import render
 from tests.servers.haproxy import HaproxyBinary
 
 ADDED = ("stats socket {run}/haproxy.sock mode 600 level admin expose-fd listeners", "hard-stop-after 24h")
 TYPES = ("http", "mysql", "postgresql", "rabbitmq", "redis", "tcp")
-CHECKED = ("exec", "grpc", "http", "mysql", "noop", "postgresql", "rabbitmq", "redis", "tcp")
+CHECKED = ("docker", "exec", "grpc", "http", "mysql", "noop", "postgresql", "rabbitmq", "redis", "tcp")
 URL = ("zk://127.0.0.1:2181/nerve",)
 
 
@@ -31,11 +32,13 @@ def test_these_are_offered() -> None:
 
 @pytest.mark.parametrize("kind", CHECKED)
 def test_nerve_checks_each_type_every_two_seconds(kind: str) -> None:
-    command = ('x:.checks[0].command="true"',) if kind == "exec" else ()
+    needed = {"exec": 'x:.checks[0].command="true"', "docker": 'x:.checks[0].container="x"'}
+    command = (needed[kind],) if kind in needed else ()
     given = Given(discovery=URL, services=(f"x:{kind}:80:/x",), raws=command)
     loaded = nerve(given, None, {"SERVICE_HOST": "10.0.0.1"})
     assert loaded.warnings == ()
     service = loaded.settings.services["x"]
+    assert isinstance(service, NerveService)
     assert (service.host, service.port, service.check_interval) == ("10.0.0.1", 80, 2)
     (check,) = service.checks
     assert (check.timeout, check.rise, check.fall) == (0.2, 3, 2)

@@ -83,6 +83,13 @@ _state_dir = click.option(
 @main.command(context_settings=_HELP)
 @_configuration
 @click.option("-i", "--instance_id", "--instance-id", metavar="ID", help="The name to register under.")
+@click.option(
+    "--advertise",
+    metavar="host|docker[:NETWORK]",
+    default="host",
+    show_default=True,
+    help="Which address of a container is registered: SERVICE_HOST, or its own.",
+)
 @click.option("-k", "--check-config", is_flag=True, help="Check the configuration and exit: 0 or 2.")
 @click.option(
     "--drain",
@@ -106,7 +113,8 @@ def nerve(
     """Checks services and keeps the healthy ones registered.
 
     With -s NAME:TYPE:PORT:PATH the service NAME on PORT is checked as TYPE says and registered below BASE + PATH;
-    SERVICE_HOST is the address that others reach it under.
+    SERVICE_HOST is the address that others reach it under. With -s NAME:TYPE:CONTAINER:CONTAINER_PORT:PATH the port is
+    the one that Docker publishes for the container.
     """
     from dockstack import configure
 
@@ -120,6 +128,7 @@ def nerve(
     _directories("nerve", run_dir)
 
     async def life() -> None:
+        from dockstack.docker.engine import USUAL_HOST
         from dockstack.log import to_log
         from dockstack.nerve.daemon import Options, run
 
@@ -127,7 +136,8 @@ def nerve(
             return configure.nerve(asked, instance_id, os.environ).settings
 
         config = configure.settings_file(asked, os.environ.get("NERVE_CONFIG"))
-        await run(loaded.settings, Options(run_dir, state_dir, drain, read_again, config), to_log)
+        engine = os.environ.get("DOCKER_HOST") or USUAL_HOST
+        await run(loaded.settings, Options(run_dir, state_dir, drain, read_again, config, engine), to_log)
 
     _live("nerve", run_dir, loaded.warnings, life)
 

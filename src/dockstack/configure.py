@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dockstack import plugins, spec, templates
+from dockstack.docker import engine
+from dockstack.docker.address import advertise_fault
 from dockstack.documents import Document, read
 from dockstack.errors import ConfigurationError, Problem
 from dockstack.settings import loading
@@ -35,6 +37,7 @@ class Given:
     templates: tuple[Path, ...] = ()
     session_timeout: float | None = None
     unknown_keys_are_warnings: bool = False
+    advertise: str = "host"
 
 
 def settings_file(given: Given, default: str | None) -> Path | None:
@@ -46,6 +49,8 @@ def settings_file(given: Given, default: str | None) -> Path | None:
 def nerve(given: Given, instance_id: str | None, env: Mapping[str, str], check: bool = False) -> Loaded[NerveSettings]:
     """Nerve's settings; to `check` them, with the warnings that the daemon gives itself when it takes up a service.
     Raises ConfigurationError with everything that is wrong."""
+    from dockstack.nerve.placing import needs_engine
+
     config = given.config or env.get("NERVE_CONFIG")
     if not config and not given.services:
         raise _nothing_to_do("nerve -d zk://127.0.0.1:2181/nerve -s mysql:mysql:3306:/mysql")
@@ -59,7 +64,10 @@ def nerve(given: Given, instance_id: str | None, env: Mapping[str, str], check: 
         named = env.get("INSTANCE_ID") or "nerve"
     if named:
         document = document.with_data({**document.data, "instance_id": named})
-    return _ready_nerve(document, given.unknown_keys_are_warnings, texts, check)
+    loaded = _ready_nerve(document, given.unknown_keys_are_warnings, texts, check)
+    if needs_engine(loaded.settings):
+        engine.named(env)
+    return loaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,14 +184,16 @@ def _located(document: Document) -> Iterator[None]:
 
 
 def _with_nerve_services(document: Document, given: Given, env: Mapping[str, str]) -> tuple[Document, list[Problem]]:
-    host = env.get("SERVICE_HOST")
-    if not host:
+    host = env.get("SERVICE_HOST") or None
+    if (fault := advertise_fault(given.advertise)) is not None:
+        raise ConfigurationError(Problem("--advertise", fault))
+    wanted = spec.specs(spec.parse_nerve, given.services, tuple(_services(document)))
+    if host is None and (given.advertise == "host" or any(one.container is None for one in wanted)):
         raise ConfigurationError(
             Problem(
                 "SERVICE_HOST", "is not set: with -s it is the address under which others reach this host's services"
             )
         )
-    taken = tuple(_services(document))
     registry = spec.discovery(given.discovery, needed=True)
     assert registry is not None
     locator, base = registry
@@ -191,9 +201,11 @@ def _with_nerve_services(document: Document, given: Given, env: Mapping[str, str
         locator = replace(locator, session_timeout=given.session_timeout)
     directories = templates.directories(given.templates)
     warnings: list[Problem] = []
-    for one in spec.specs(spec.parse_nerve, given.services, taken):
+    for one in wanted:
         template = _template("nerve", one, directories, env)
-        plain = spec.nerve_service(one, template.data, host, locator, _path(one, base, warnings))
+        plain = spec.nerve_service(
+            one, template.data, host, locator, _path(one, base, warnings), advertise=given.advertise
+        )
         document = document.with_part(("services", one.name), template.with_data(plain))
     return document, warnings
 

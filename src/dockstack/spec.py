@@ -8,6 +8,7 @@ hold them. Pure; jq is only a function here.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,8 @@ from dockstack.registry import Locator
 from dockstack.registry.url import fold, is_host, parse_url
 from dockstack.settings.common import STATS_SECTION
 
+_CONTAINER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]+")
+
 Plain = dict[str, Any]
 Jq = Callable[[str, Plain], Plain]
 """Runs a jq program on a dictionary; raises ValueError with the reason when the outcome is no dictionary."""
@@ -24,13 +27,15 @@ Jq = Callable[[str, Plain], Plain]
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """One `-s`, taken apart: `source` is a port or None for synapse; `text` is what the user wrote."""
+    """One `-s`, taken apart: `text` is what the user wrote. `port` is None for synapse; where a `container` is named it
+    is the container's own."""
 
     text: str
     name: str
     type: str
     port: int | None
     path: str
+    container: str | None = None
 
     @property
     def where(self) -> str:
@@ -38,22 +43,22 @@ class Spec:
 
 
 def parse_nerve(text: str) -> Spec:
-    """NAME:TYPE:PORT:PATH. Raises ConfigurationError."""
-    where, parts = f"-s {text}", text.split(":")
-    if len(parts) > 2 and _is_number(parts[2]):
-        parts = text.split(":", 3)
-        if len(parts) < 4:
+    """NAME:TYPE:PORT:PATH, or NAME:TYPE:CONTAINER:CONTAINER_PORT:PATH. Raises ConfigurationError."""
+    where, parts = f"-s {text}", text.split(":", 2)
+    if len(parts) < 3:
+        raise _fault(where, "is not NAME:TYPE:PORT:PATH")
+    name, kind, rest = parts
+    first, _, behind = rest.partition(":")
+    if _is_number(first):
+        if ":" not in rest:
             raise _fault(where, "has no path: NAME:TYPE:PORT:PATH is meant")
-        name, kind, port, path = parts
-        if not 1 <= int(port) <= 65535:
-            raise _fault(where, f"port {port} is not between 1 and 65535")
-        return _checked(Spec(text, name, kind, int(port), path))
-    if len(parts) >= 5:
-        raise _fault(
-            where,
-            f"looking up the container {parts[2]!r} is not there yet: give its published port, NAME:TYPE:PORT:PATH",
-        )
-    raise _fault(where, "is not NAME:TYPE:PORT:PATH")
+        return _checked(Spec(text, name, kind, _port(where, first), behind))
+    port, colon, path = behind.partition(":")
+    if not colon or not _is_number(port):
+        raise _fault(where, "is neither NAME:TYPE:PORT:PATH nor NAME:TYPE:CONTAINER:CONTAINER_PORT:PATH")
+    if not _CONTAINER.fullmatch(first):
+        raise _fault(where, f"{first!r} is no name of a container: letters, digits and _ . -, two at least, are meant")
+    return _checked(Spec(text, name, kind, _port(where, port), path, first))
 
 
 def parse_synapse(text: str) -> Spec:
@@ -107,9 +112,16 @@ def path_below(base: str, path: str) -> tuple[str, str | None]:
     return joined, f"PATH is appended as it is: {joined} is used; write /{path} for {fold(f'{base}/{path}')}"
 
 
-def nerve_service(spec: Spec, template: Plain, host: str, locator: Locator, path: str) -> Plain:
-    """The nerve file's entry for one `-s`."""
-    return {**template, "host": host, "port": spec.port, **_reporter(locator, path)}
+def nerve_service(
+    spec: Spec, template: Plain, host: str | None, locator: Locator, path: str, *, advertise: str = "host"
+) -> Plain:
+    """The nerve file's entry for one `-s`; `advertise`: which address of a container is registered."""
+    where: Plain = {} if host is None else {"host": host}
+    if spec.container is None:
+        where |= {"port": spec.port}
+    else:
+        where |= {"container": spec.container, "container_port": spec.port, "advertise": advertise}
+    return {**template, **where, **_reporter(locator, path)}
 
 
 def synapse_service(template: Plain, locator: Locator, path: str) -> Plain:
@@ -312,6 +324,12 @@ def _without_password(url: str) -> str:
 
 def _fault(where: str, what: str) -> ConfigurationError:
     return ConfigurationError(Problem(where, what))
+
+
+def _port(where: str, text: str) -> int:
+    if not 1 <= int(text) <= 65535:
+        raise _fault(where, f"port {text} is not between 1 and 65535")
+    return int(text)
 
 
 def _is_number(text: str) -> bool:

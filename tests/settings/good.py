@@ -51,8 +51,18 @@ NERVE: dict[str, Any] = {
                 {"type": "postgresql", "username": "u", "password": "p", "database": "d", "query": "SELECT 2"},
                 {"type": "grpc", "service": "web", "tls": True, "server_name": "www"},
                 {"type": "exec", "command": ["true", "x"]},
+                {"type": "docker", "container": "web"},
                 {"type": "noop"},
             ],
+        },
+        "boxed": {
+            "container": "db",
+            "container_port": 3306,
+            "host": "127.0.0.1",
+            "advertise": "host",
+            "reporter_type": "file",
+            "file_directory": "/tmp/registry",
+            "file_path": "/boxed",
         },
         "keys": {
             "host": "localhost",

@@ -9,6 +9,7 @@ import pytest
 
 from dockstack.documents import parse
 from dockstack.errors import ConfigurationError
+from dockstack.model import Address
 from dockstack.settings import load
 from dockstack.settings.discovery import (
     DnsDiscovery,
@@ -18,7 +19,7 @@ from dockstack.settings.discovery import (
     PluginDiscovery,
     ZookeeperDnsPollDiscovery,
 )
-from dockstack.settings.nerve import HttpCheck, NerveSettings, PluginCheck
+from dockstack.settings.nerve import ContainerService, HttpCheck, NerveSettings, PluginCheck
 from dockstack.settings.synapse import SynapseSettings
 
 SERVICE = "services:\n  a:\n    host: h\n    port: 80\n    zk_hosts: [z]\n    zk_path: /x\n"
@@ -106,7 +107,7 @@ def test_the_defaults_of_synapse() -> None:
         (
             "checks: [{type: 5}]",
             'n:3: services.a.checks[0]: unknown type "5"; known: tcp, http, mysql, rabbitmq, redis, postgresql, grpc, '
-            "exec, noop",
+            "exec, docker, noop",
         ),
         ("checks: [{type: tpc}]", 'n:3: services.a.checks[0]: unknown type "tpc"; did you mean tcp?'),
         (
@@ -210,9 +211,50 @@ def test_numbers_in_quotes_are_taken_with_one_warning() -> None:
 
 
 def test_a_port_keeps_its_type() -> None:
-    assert nerve("instance_id: i\n" + SERVICE)[0].services["a"].port == 80
+    assert nerve("instance_id: i\n" + SERVICE)[0].services["a"].model_dump()["port"] == 80
     settings, warnings = nerve("instance_id: i\n" + SERVICE.replace("80", "'80'"))
-    assert (settings.services["a"].port, warnings) == ("80", [])
+    assert (settings.services["a"].model_dump()["port"], warnings) == ("80", [])
+
+
+def test_a_service_of_a_container() -> None:
+    text = "services:\n  a: {container: db, container_port: 3306, host: h}\ninstance_id: i\n"
+    service = nerve(text)[0].services["a"]
+    assert isinstance(service, ContainerService)
+    assert (service.container, service.container_port, service.host, service.advertise) == ("db", 3306, "h", "host")
+    placed = service.at(Address("h", 49153))
+    assert (placed.host, placed.port, placed.model_fields_set) == ("h", 49153, {"host", "port"})
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("container: db, host: h", "n:2: services.a.container_port: is missing"),
+        (
+            "container: db, container_port: 3306",
+            "n:2: services.a: host is missing: the address under which others reach this host's published ports",
+        ),
+        (
+            "container: db, container_port: 3306, host: h, port: 80",
+            "n:2: services.a.port: cannot stand beside the other keys here; remove it, or allow it with "
+            "--unknown-keys warn",
+        ),
+        (
+            "container: db, container_port: 3306, host: h, advertise: dokcer",
+            "n:2: services.a.advertise: 'dokcer' is none of host, docker and docker:NETWORK",
+        ),
+        (
+            "container: db, container_port: 0, host: h",
+            "n:2: services.a.container_port: port 0 is not between 1 and 65535",
+        ),
+        (
+            "container_port: 80, host: h, port: 80",
+            "n:2: services.a.container_port: cannot stand beside the other keys here; remove it, or allow it with "
+            "--unknown-keys warn",
+        ),
+    ],
+)
+def test_what_is_wrong_in_a_service_of_a_container(line: str, fault: str) -> None:
+    assert nerve_faults(f"services:\n  a: {{{line}}}\ninstance_id: i\n") == [fault]
 
 
 def test_the_environment_gives_what_is_wanted() -> None:
@@ -227,7 +269,12 @@ instance_id: ${PASSWORD}
     )
     settings, warnings = nerve(text, PORT="3306", MOCKED="yes", WEIGHT="3", PASSWORD="0123")
     service = settings.services["a"]
-    assert (service.port, service.check_mocked, service.weight, service.checks[0].rise) == (3306, True, 3, 3)
+    assert (service.model_dump()["port"], service.check_mocked, service.weight, service.checks[0].rise) == (
+        3306,
+        True,
+        3,
+        3,
+    )
     assert (service.checks[0].model_dump()["password"], settings.instance_id) == ("0123", "0123")
     assert warnings == []
 

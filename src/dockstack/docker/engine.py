@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dockstack.docker.address import own_id
 from dockstack.docker.containers import (
     Container,
     Picture,
@@ -23,7 +25,7 @@ from dockstack.docker.containers import (
     picture,
     refreshed,
 )
-from dockstack.errors import EngineUnavailable
+from dockstack.errors import ConfigurationError, EngineUnavailable, Problem
 from dockstack.events import Emit, Note, Warn, said_once
 from dockstack.runtime import loops
 from dockstack.runtime.latest import Latest
@@ -228,6 +230,22 @@ class _View:
     def _publish(self) -> None:
         if self._complete:
             self.newest.put(picture(self._containers.values()))
+
+
+def named(environment: Mapping[str, str]) -> str:
+    """The engine that DOCKER_HOST names, else the usual one. Raises ConfigurationError where it names none."""
+    host = environment.get("DOCKER_HOST") or USUAL_HOST
+    if (fault := host_fault(host)) is not None:
+        raise ConfigurationError(Problem("DOCKER_HOST", fault))
+    return host
+
+
+def own_container() -> str | None:
+    """The id of the container that this process is in; None outside of one."""
+    try:
+        return own_id(Path("/proc/self/mountinfo").read_text())
+    except OSError:
+        return None
 
 
 def host_fault(host: str) -> str | None:

@@ -9,14 +9,18 @@ from pathlib import Path
 
 from dockstack.admin.report import Report
 from dockstack.admin.server import serve
+from dockstack.docker import engine
+from dockstack.docker.containers import Picture
 from dockstack.errors import ConfigurationError
 from dockstack.events import Emit, Reconfigured, Warn, fan_out
 from dockstack.nerve import heartbeat
 from dockstack.nerve.metrics import metrics
+from dockstack.nerve.placing import Placer
 from dockstack.nerve.roster import Roster
-from dockstack.nerve.service import Service, plan
+from dockstack.nerve.service import Look, Service, plan
 from dockstack.registry.pool import Pool
 from dockstack.runtime.changes import Sources, tell_changes
+from dockstack.runtime.latest import Latest
 from dockstack.runtime.process import socket_in, terminated
 from dockstack.runtime.scope import living, servants
 from dockstack.settings.nerve import NerveSettings
@@ -28,13 +32,14 @@ SOCKET = "nerve.sock"
 @dataclass(frozen=True, slots=True)
 class Options:
     """What is not in the file: directories, seconds between the withdrawal and the end, how to read the settings
-    again, and the file that they are in."""
+    again, the file that they are in, and the address of the Docker engine, for services that are in containers."""
 
     run_dir: Path
     state_dir: Path
     drain: float = 0.0
     reload: Callable[[], NerveSettings] | None = None
     config: Path | None = None
+    engine: str = engine.USUAL_HOST
 
 
 async def run(settings: NerveSettings, options: Options, emit: Emit) -> None:
@@ -44,37 +49,50 @@ async def run(settings: NerveSettings, options: Options, emit: Emit) -> None:
     ConfigurationError before anything is started when a service cannot be run as its settings are, or the Unix socket's
     path is too long.
     """
-    services = plan(settings)
+    pictures: Latest[Picture] = Latest()
+    read = _Read(settings, plan(settings, pictures.peek))
     socket = socket_in(options.run_dir, SOCKET)
     async with sending(settings.statsd, metrics) as count:
         tell = fan_out(emit, count)
         with living(tell):
-            await _live(settings, services, socket, options, tell)
+            await _live(read, pictures, socket, options, tell)
 
 
-async def _live(
-    settings: NerveSettings, services: tuple[Service, ...], socket: Path, options: Options, emit: Emit
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What one reading of the configuration gave."""
+
+    settings: NerveSettings
+    services: tuple[Service, ...]
+
+
+async def _live(read: _Read, pictures: Latest[Picture], socket: Path, options: Options, emit: Emit) -> None:
     hangup = asyncio.Event()
     async with terminated(hangup.set) as stop, Pool(emit) as pool:
         async with asyncio.TaskGroup() as group:
             roster = Roster(group, pool.get, emit)
-            roster.change(services)
+            placer = Placer(roster, pictures, engine.own_container(), emit)
+            placer.change(read.settings, read.services)
 
             def health() -> Report:
                 report = roster.health()
                 return Report(report.ok, (*report.lines, *(f"{at}: {state}" for at, state in pool.states().items())))
 
             async with serve(socket, health, roster.ready), servants() as beside:
-                beside.create_task(heartbeat.beat(lambda: settings.heartbeat_path, lambda: roster.health().ok, emit))
+                beside.create_task(
+                    heartbeat.beat(lambda: read.settings.heartbeat_path, lambda: roster.health().ok, emit)
+                )
+                beside.create_task(placer.follow(options.engine))
                 if options.reload is not None:
-                    sources = Sources(options.config, settings.service_conf_dir, options.reload)
+                    sources = Sources(options.config, read.settings.service_conf_dir, options.reload)
                     beside.create_task(tell_changes(sources.files, hangup, emit))
                 while not await _stopped(stop, hangup):
                     hangup.clear()
-                    if options.reload is not None and (fresh := await _read_again(sources.read, emit)) is not None:
-                        settings, services = fresh
-                        roster.change(services)
+                    if options.reload is not None:
+                        fresh = await _read_again(sources.read, pictures.peek, emit)
+                        if fresh is not None:
+                            read = fresh
+                            placer.change(read.settings, read.services)
                 roster.end()
         await asyncio.sleep(options.drain)
 
@@ -89,15 +107,13 @@ async def _stopped(stop: asyncio.Event, hangup: asyncio.Event) -> bool:
     return stop.is_set()
 
 
-async def _read_again(
-    reload: Callable[[], NerveSettings], emit: Emit
-) -> tuple[NerveSettings, tuple[Service, ...]] | None:
+async def _read_again(reload: Callable[[], NerveSettings], look: Look, emit: Emit) -> _Read | None:
     try:
-        fresh = await asyncio.to_thread(reload)
-        services = plan(fresh)
+        settings = await asyncio.to_thread(reload)
+        fresh = _Read(settings, plan(settings, look))
     except ConfigurationError as error:
         faults = "\n  ".join(map(str, error.problems))
         emit(Warn(f"the configuration was not reloaded, the old one stays: {faults}"))
         return None
     emit(Reconfigured())
-    return fresh, services
+    return fresh

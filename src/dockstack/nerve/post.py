@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 
-from dockstack.events import Emit
+from dockstack.events import Emit, Warn
 from dockstack.nerve.events import Checked, Down, Reaped, StillThrottled, Throttled, Up
 from dockstack.nerve.limit import Bucket, filled, take
 from dockstack.nerve.report import Reported, keep, place
@@ -85,20 +85,20 @@ class Post:
     def missing(self) -> str | None:
         """What the service lacks before it is ready: its first verdict, or the first try to report it."""
         if self._round is None:
-            return "no verdict yet"
+            return "no verdict yet" if self.service.absence is None else self.service.absence.reason
         return None if self._reports.peek() else f"not yet reported to {self.service.locator}"
 
     def overdue(self, now: float) -> float | None:
         """Seconds since the last round of checks (None: not long), with the loop's time `now`."""
         probes = self.service.probes
-        if not probes or self.service.settings.check_mocked:
+        if not probes or self.service.absence is not None or self.service.settings.check_mocked:
             return None
         patience = _OVERDUE * self.service.settings.check_interval + sum(probe.deadline for probe in probes) + 1
         return now - self._checked if now - self._checked > patience else None
 
     def __str__(self) -> str:
         if self._round is None:
-            return "not known yet"
+            return "not known yet" if self.service.absence is None else f"not known yet, {self.service.absence.reason}"
         reported = self._reports.peek() or Reported(None)
         state = "up" if self._round.up else "down"
         registered = f"registered as {place(reported.lease)}" if reported.lease else "not registered"
@@ -137,6 +137,8 @@ class Post:
             self._emit(
                 Down(service.name, failure.check, failure.reason) if failure and not now.up else Up(service.name)
             )
+        elif now.absence is not None and now.absence.fault and now.absence != before.absence:
+            self._emit(Warn(f"{service.name} stays down: {now.absence.what}: {now.absence.reason}"))
         wish = service.registration if now.up else None
         if not self._wished or wish != self._wishes.peek():
             if self._held_back(service, wish):

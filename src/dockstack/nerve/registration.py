@@ -9,7 +9,7 @@ from dockstack.registry import Locator, NodeKind, Registration, Tls
 from dockstack.registry.codec import compact, encode
 from dockstack.registry.url import fold, parse_hosts
 from dockstack.settings.common import TlsSettings
-from dockstack.settings.nerve import NerveService
+from dockstack.settings.nerve import AnyService, NerveService
 
 ZOOKEEPER_PORT = 2181
 
@@ -46,7 +46,7 @@ def registration_of(name: str, instance_id: str, service: NerveService) -> Regis
     return registration
 
 
-def locator_of(service: NerveService) -> Locator:
+def locator_of(service: AnyService) -> Locator:
     """The registry that the service is announced in; raises ValueError, with the key at fault."""
     if service.reporter_type == "file":
         if not service.file_directory:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from dockstack import plugins
+from dockstack.docker.containers import Picture
 from dockstack.errors import ConfigurationError, Problem
 from dockstack.events import Emit
 from dockstack.model import Address
@@ -18,7 +19,18 @@ from dockstack.nerve.registration import locator_of, registration_of
 from dockstack.registry import Locator, Registration
 from dockstack.runtime.loops import beats
 from dockstack.settings.copies import spread
-from dockstack.settings.nerve import Check, HttpCheck, NerveService, NerveSettings
+from dockstack.settings.nerve import (
+    AnyService,
+    Check,
+    ContainerService,
+    DockerCheck,
+    HttpCheck,
+    NerveService,
+    NerveSettings,
+)
+
+Look = Callable[[], Picture | None]
+"""Gives the newest picture of the Docker engine's containers; None while there is none."""
 
 FIRST_WAIT = 0.0006
 """Seconds between the first checks of two services: a service must not be unknown for longer than needed, and too many
@@ -41,23 +53,46 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
+class Absence:
+    """Why a service has no address that could be checked. `known` is false while nobody has looked for one; a `fault`
+    does not go away by itself."""
+
+    what: str
+    reason: str
+    known: bool = True
+    fault: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Service:
-    """A service as nerve runs it; equal values need no restart. The probes follow from the settings."""
+    """A service as nerve runs it; equal values need no restart. The probes follow from the settings.
+
+    While `absence` is not None it is down without a check, and what is registered and checked has no address yet.
+    `run` is another one for each start of the service where that can be told: then it is checked anew.
+    """
 
     name: str
-    settings: NerveService
+    settings: AnyService
     locator: Locator
     registration: Registration
     probes: tuple[Probe, ...] = field(compare=False)
     warnings: tuple[str, ...] = field(compare=False)
+    absence: Absence | None = None
+    run: str = ""
+
+    @property
+    def address(self) -> Address:
+        """Where it is registered, and checked unless a check says otherwise."""
+        return self.registration.instance.address
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What one round of checks said: is the service up (None: not known yet)."""
+    """What one round of checks said: is the service up (None: not known yet). `absence`: why there was none."""
 
     up: bool | None
     outcomes: tuple[Outcome, ...] = ()
+    absence: Absence | None = None
 
     @property
     def failure(self) -> Outcome | None:
@@ -65,15 +100,17 @@ class Round:
         return next((outcome for outcome in reversed(self.outcomes) if not outcome.healthy), None)
 
 
-def plan(settings: NerveSettings) -> tuple[Service, ...]:
-    """The services of a nerve file, ready to run; raises ConfigurationError with the problems of all of them."""
+def plan(settings: NerveSettings, look: Look = lambda: None) -> tuple[Service, ...]:
+    """The services of a nerve file, ready to run, those of containers without an address; `look` gives the newest
+    picture of the containers. Raises ConfigurationError with the problems of all services."""
     services, problems = [], []
     locators: dict[Locator, Locator] = {}  # one object for equal ones: there are as many as services
     for name, service in settings.services.items():
         found: list[Problem] = []
         locator, registration = None, None
+        known = _anywhere(service) if isinstance(service, ContainerService) else service
         try:
-            registration = registration_of(name, settings.instance_id, service)
+            registration = registration_of(name, settings.instance_id, known)
         except ValueError as error:
             found.append(Problem(f"services.{name}", str(error)))
         try:
@@ -81,14 +118,13 @@ def plan(settings: NerveSettings) -> tuple[Service, ...]:
             locator = locators.setdefault(locator, locator)
         except ValueError as error:
             found.append(Problem(f"services.{name}", str(error)))
-        probes = []
-        for place, check in enumerate(service.checks):
-            try:
-                probes.append(_probe(name, service, check, f"services.{name}.checks[{place}]"))
-            except ConfigurationError as error:
-                found.extend(error.problems)
+        try:
+            ready = probes(name, service, Address(known.host, int(known.port)), look)
+        except ConfigurationError as error:
+            found.extend(error.problems)
         if locator and registration and not found:
-            one = Service(name, service, locator, registration, tuple(probes), _warnings(name, service))
+            absence = _unseen(service) if isinstance(service, ContainerService) else None
+            one = Service(name, service, locator, registration, ready, _warnings(name, service), absence)
             copies = [_copy(one, each, own) for each, own in spread({name: service}).items()]
             services += [copies[0], *(replace(copy, warnings=()) for copy in copies[1:])]
         problems.extend(found)
@@ -97,18 +133,41 @@ def plan(settings: NerveSettings) -> tuple[Service, ...]:
     return tuple(services)
 
 
-def _copy(service: Service, name: str, settings: NerveService) -> Service:
+def probes(name: str, service: AnyService, address: Address, look: Look) -> tuple[Probe, ...]:
+    """The checks of the service at this address. Raises ConfigurationError with what is wrong with each."""
+    found: list[Probe] = []
+    problems: list[Problem] = []
+    for place, check in enumerate(service.checks):
+        try:
+            own = _of_container(check, service)
+            target = Address(check.host or address.host, int(check.port or address.port))
+            found.append(_probe(name, own, target, look, f"services.{name}.checks[{place}]"))
+        except ConfigurationError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise ConfigurationError(*problems)
+    return tuple(found)
+
+
+def _anywhere(service: ContainerService) -> NerveService:
+    return service.at(Address(service.host or "127.0.0.1", int(service.container_port)))
+
+
+def _unseen(service: ContainerService) -> Absence:
+    return Absence(f"container {service.container}", "the Docker engine has not answered yet", known=False)
+
+
+def _copy(service: Service, name: str, settings: AnyService) -> Service:
     registration = replace(service.registration, key=name)
     return replace(service, name=name, settings=settings, registration=registration)
 
 
-def _probe(name: str, service: NerveService, check: Check, where: str) -> Probe:
-    target = Address(check.host or service.host, int(check.port or service.port))
+def _probe(name: str, check: Check, target: Address, look: Look, where: str) -> Probe:
     if check.module in plugins.built_in("checks"):
         raise ConfigurationError(Problem(where, f"module {check.module} is built in: write it as the type, alone"))
     build = plugins.load("checks", check.module or check.type, where)
     try:
-        ready = build(check, target)
+        ready = build(check, target, look) if isinstance(check, DockerCheck) else build(check, target)
     except (ValueError, OSError) as error:
         raise ConfigurationError(Problem(where, str(error))) from error
     return Probe(
@@ -120,13 +179,19 @@ def _probe(name: str, service: NerveService, check: Check, where: str) -> Probe:
     )
 
 
+def _of_container(check: Check, service: AnyService) -> Check:
+    if isinstance(check, DockerCheck) and check.container is None and isinstance(service, ContainerService):
+        return check.model_copy(update={"container": service.container})
+    return check
+
+
 def _default_name(service: str, check: Check, target: Address) -> str:
     if isinstance(check, HttpCheck):
         return f"http-{target.host}:{target.port}{check.uri}"
     return f"{service} {check.type}-{target.host}:{target.port}"
 
 
-def _warnings(name: str, service: NerveService) -> tuple[str, ...]:
+def _warnings(name: str, service: AnyService) -> tuple[str, ...]:
     return tuple(
         f"services.{name}.checks[{place}]: {text}"
         for place, check in enumerate(service.checks)
@@ -138,11 +203,19 @@ def _warnings(name: str, service: NerveService) -> tuple[str, ...]:
 async def watch(service: Service, start: Start, tell: Callable[[Round], bool], emit: Emit) -> None:
     """Checks the service each `check_interval` seconds, as `start` says for the first time; tells each round.
 
+    A service that is absent is told at once, and not checked.
+
     Ends when `tell` answers that nobody listens any more: a check of somebody else's may swallow its cancellation.
     Ends at once, after telling that the service is up, when there is nothing to check and nothing to try again.
     """
+    absence, limited = service.absence, service.settings.rate_limiting.average_rate is not None
+    if absence is not None:
+        missing = Round(False if absence.known else None, (Outcome(absence.what, False, absence.reason),), absence)
+        async for _ in beats(service.settings.check_interval):
+            if not tell(missing) or not limited:
+                return
     probes = () if service.settings.check_mocked else service.probes
-    if not probes and service.settings.rate_limiting.average_rate is None:
+    if not probes and not limited:
         tell(Round(True))
         return
     histories = tuple(History() for _ in probes)

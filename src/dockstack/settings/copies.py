@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from dockstack.settings.nerve import NerveService
+    from dockstack.settings.nerve import AnyService
     from dockstack.settings.synapse import SynapseService
 
-S = TypeVar("S", bound="NerveService | SynapseService")
+S = TypeVar("S", bound="AnyService | SynapseService")
 
 
 def spread(services: Mapping[str, S]) -> dict[str, S]:
@@ -24,12 +24,12 @@ def spread(services: Mapping[str, S]) -> dict[str, S]:
     return run
 
 
-def _names(name: str, service: NerveService | SynapseService) -> tuple[str, ...]:
+def _names(name: str, service: AnyService | SynapseService) -> tuple[str, ...]:
     count = service.load_test_concurrency
     return (name,) if count is None else tuple(f"{name}_{number}" for number in range(count))
 
 
-def clashes(services: Mapping[str, NerveService] | Mapping[str, SynapseService]) -> Iterator[tuple[str, str]]:
+def clashes(services: Mapping[str, AnyService] | Mapping[str, SynapseService]) -> Iterator[tuple[str, str]]:
     """Services with a copy that has the name of another service, and what is wrong with each."""
     owners: dict[str, str] = {}
     for name, service in services.items():

@@ -20,7 +20,7 @@ def problems(error: ValidationError, model: type[BaseModel], document: Document)
     """One problem for each fault, in the file's order as far as lines tell; alternatives of one type are one fault."""
     found: dict[Steps, str] = {}
     for fault in error.errors(include_url=False):
-        steps = place(fault["loc"], document.data)
+        steps = place(fault["loc"], document.data, missing=fault["type"] == "missing")
         found.setdefault(steps, _sentence(fault, steps, model, document.data))
     return tuple(Problem(document.where(steps), what) for steps, what in found.items())
 
@@ -46,8 +46,9 @@ def quoted_numbers(settings: BaseModel, data: Any) -> tuple[Steps, ...]:
     return tuple(_quoted(settings, data, ()))
 
 
-def place(loc: tuple[int | str, ...], data: Any) -> Steps:
-    """The way to the value in the user's data: pydantic's location without the names of alternatives."""
+def place(loc: tuple[int | str, ...], data: Any, missing: bool = False) -> Steps:
+    """The way to the value in the user's data, or to the key that is `missing` there: pydantic's location without the
+    names of alternatives."""
     steps: list[int | str] = []
     here = data
     loc = tuple(step for step in loc if step != BUILT_IN)
@@ -56,8 +57,8 @@ def place(loc: tuple[int | str, ...], data: Any) -> Steps:
             isinstance(here, list) and isinstance(step, int) and step < len(here)
         ):
             here = here[step]  # type: ignore[index]
-        elif isinstance(here, dict) and step == loc[-1]:
-            here = None  # a key that is missing
+        elif missing and isinstance(here, dict) and step == loc[-1]:
+            here = None
         else:
             continue
         steps.append(step)
@@ -153,6 +154,8 @@ def _unknown_kind(key: str, tag: str, known: tuple[str, ...]) -> str:
 
 def _unknown(key: str, models: tuple[type[BaseModel], ...]) -> str:
     known = tuple(field.alias or name for model in models for name, field in model.model_fields.items())
+    if key in known:
+        return f"cannot stand beside the other keys here; {_LENIENT}"
     return f"unknown key{_near(key, known) or f'; {_LENIENT}'}"
 
 

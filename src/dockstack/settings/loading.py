@@ -17,7 +17,7 @@ from dockstack.errors import ConfigurationError, Problem
 from dockstack.settings import faults
 from dockstack.settings.common import OFFERED
 from dockstack.settings.copies import clashes
-from dockstack.settings.nerve import NerveService, NerveSettings
+from dockstack.settings.nerve import AnyService, NerveSettings
 
 if TYPE_CHECKING:
     from dockstack.settings.synapse import SynapseService
@@ -99,7 +99,7 @@ def validated(model: type[T], document: Document, lenient: bool, offered: Offere
 
 
 def clashing(
-    services: Mapping[str, NerveService] | Mapping[str, SynapseService], document: Document
+    services: Mapping[str, AnyService] | Mapping[str, SynapseService], document: Document
 ) -> Iterator[Problem]:
     """Services of which one has a copy with the name of another."""
     for name, what in clashes(services):

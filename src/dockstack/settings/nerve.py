@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema, model_validator
 
+from dockstack.docker.address import advertise_fault
+from dockstack.model import Address
 from dockstack.settings.common import (
     Copies,
     Flag,
@@ -22,6 +24,12 @@ from dockstack.settings.common import (
     Whole,
     Word,
 )
+
+
+def _advertise(value: Any) -> Any:
+    if not isinstance(value, str) or advertise_fault(value):
+        raise ValueError(advertise_fault(str(value)))
+    return value
 
 
 def _command(value: Any) -> Any:
@@ -141,6 +149,13 @@ class ExecCheck(CheckSettings):
         return self.timeout + 1.0
 
 
+class DockerCheck(CheckSettings):
+    """Up when Docker's own HEALTHCHECK says so of `container`, by default that of the service."""
+
+    type: Literal["docker"]
+    container: Text | None = Field(default=None, min_length=1)
+
+
 class NoopCheck(CheckSettings):
     """Always up."""
 
@@ -173,6 +188,7 @@ Check = Annotated[
     | Annotated[PostgresqlCheck, Tag("postgresql")]
     | Annotated[GrpcCheck, Tag("grpc")]
     | Annotated[ExecCheck, Tag("exec")]
+    | Annotated[DockerCheck, Tag("docker")]
     | Annotated[NoopCheck, Tag("noop")]
     | Annotated[PluginCheck, Tag("plugin")],
     Discriminator(_check_type),
@@ -192,11 +208,9 @@ class RateLimiting(Model):
     max_burst: Number | None = Field(default=None, ge=1)
 
 
-class NerveService(Model):
-    """One service: its address, its checks, and its reporter."""
+class AnyService(Model):
+    """What a service has wherever it is: its checks, and its reporter."""
 
-    host: str
-    port: Port
     reporter_type: Literal["zookeeper", "etcd", "file"] = "zookeeper"
     check_interval: Number = Field(default=0.5, gt=0)
     check_mocked: Flag = False
@@ -229,11 +243,51 @@ class NerveService(Model):
     file_path: str | None = None
 
 
+class NerveService(AnyService):
+    """One service: its address, its checks, and its reporter."""
+
+    host: str
+    port: Port
+
+
+class ContainerService(AnyService):
+    """A service whose address the Docker engine knows: where `container_port` of `container` is published, under the
+    name `host`; or, as `advertise` says, the container's own address on a network (`docker`, `docker:NETWORK`)."""
+
+    container: Text = Field(min_length=1)
+    container_port: Port
+    host: str | None = None
+    advertise: Annotated[str, BeforeValidator(_advertise)] = "host"
+
+    @model_validator(mode="after")
+    def _has_a_host(self) -> Self:
+        if self.host is None and self.advertise == "host":
+            raise ValueError("host is missing: the address under which others reach this host's published ports")
+        return self
+
+    def at(self, address: Address) -> NerveService:
+        """The service with this address."""
+        known = {name: getattr(self, name) for name in AnyService.model_fields}
+        said = (self.model_fields_set & AnyService.model_fields.keys()) | {"host", "port"}
+        return NerveService.model_construct(said, **known, host=address.host, port=address.port)
+
+
+def _service_kind(value: Any) -> str:
+    named = "container" in value if isinstance(value, dict) else isinstance(value, ContainerService)
+    return "of a container" if named else "of a host"
+
+
+Service = Annotated[
+    Annotated[NerveService, Tag("of a host")] | Annotated[ContainerService, Tag("of a container")],
+    Discriminator(_service_kind),
+]
+
+
 class NerveSettings(Model):
     """The whole file. `max_repeated_report_failures` has nothing to count: a report is tried until it is written."""
 
     instance_id: Word = Field(min_length=1)
-    services: dict[str, NerveService] = {}
+    services: dict[str, Service] = {}
     service_conf_dir: str | None = None
     heartbeat_path: str | None = None
     max_repeated_report_failures: Whole = 10

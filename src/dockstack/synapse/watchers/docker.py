@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from dockstack.docker import engine
 from dockstack.docker.containers import Container, Picture, Published
-from dockstack.errors import ConfigurationError, Problem
 from dockstack.events import Emit
 from dockstack.model import Address, Instance
 from dockstack.registry import Snapshot
@@ -138,10 +137,7 @@ def engine_of(server: DockerServer, environment: Mapping[str, str]) -> Engine:
         return Engine(
             f"tcp://{Address(server.host.strip('[]'), int(server.port))}", server.host.strip("[]"), server.name
         )
-    url = environment.get("DOCKER_HOST") or engine.USUAL_HOST
-    fault = engine.host_fault(url)
-    if fault is not None:
-        raise ConfigurationError(Problem("DOCKER_HOST", fault))
+    url = engine.named(environment)
     remote = None if url.startswith("unix://") else url.partition("://")[2].rpartition(":")[0].strip("[]")
     return Engine(url, remote, server.name)
 

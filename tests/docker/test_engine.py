@@ -165,6 +165,20 @@ async def test_a_container_that_pauses_or_dies_counts_at_once(engine: FakeEngine
         await follower.until("web", f"is not running ({'paused' if action == 'pause' else 'exited'})")
 
 
+async def test_an_answer_from_before_an_event_does_not_undo_it(engine: FakeEngine) -> None:
+    engine.run("web", [80], health="starting")
+    async with followed(engine) as follower:
+        engine.late = 0.1
+        asked = len(engine.requests)
+        engine.heal("web", "healthy")
+        await eventually(lambda: len(engine.requests) > asked, "the question", limit=3)
+        engine.pause("web")
+        await follower.until("web", "is not running (paused)")
+        await eventually(lambda: follower.container("web").health == "healthy", "the next answer", limit=3)
+        plights = [seen.containers[engine.boxes["web"].id].plight for seen in follower.seen]
+        assert plights == sorted(plights, key=lambda plight: plight is not None)
+
+
 async def test_a_paused_container_goes_on(engine: FakeEngine) -> None:
     engine.run("web", [80])
     async with followed(engine) as follower:

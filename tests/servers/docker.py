@@ -100,7 +100,8 @@ class FakeEngine:
     """On a Unix socket in `directory` and on a TCP port of 127.0.0.1 while the context is open.
 
     `mute`: what happens is not told as an event. `events` false: GET /events is forbidden, as a proxy may have it.
-    `slow`: seconds before each answer but events. `broken`: ids whose description is an error 500.
+    `slow`: seconds before each answer but events; `late`: between what an answer says and its arrival. `broken`: ids
+    whose description is an error 500.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -109,6 +110,7 @@ class FakeEngine:
         self.mute = False
         self.events = True
         self.slow = 0.0
+        self.late = 0.0
         self.broken: set[str] = set()
         self.boxes: dict[str, Box] = {}
         self.requests: list[tuple[str, str]] = []
@@ -313,6 +315,7 @@ class FakeEngine:
         if self.slow and not request.path.endswith("/events"):
             await asyncio.sleep(self.slow)
         answer: web.StreamResponse = await handler(request)
+        await asyncio.sleep(self.late)
         return answer
 
     async def _ping(self, _: web.Request) -> web.Response:

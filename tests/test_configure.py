@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from dockstack import configure
 from dockstack.configure import Ambassador, Given
 from dockstack.errors import ConfigurationError
 from dockstack.settings.discovery import ZookeeperDiscovery
-from dockstack.settings.nerve import NerveSettings
+from dockstack.settings.nerve import ContainerService, NerveService, NerveSettings
 from dockstack.settings.synapse import SynapseSettings
 
 HOST = {"SERVICE_HOST": "10.0.0.1"}
@@ -44,11 +45,41 @@ def test_the_walk_through() -> None:
     assert warnings == []
     assert settings.instance_id == "nerve"
     service = settings.services["mysql"]
+    assert isinstance(service, NerveService)
     assert (service.host, service.port, service.zk_path) == ("10.0.0.1", 3306, "/nerve/test")
     assert service.zk_hosts == ("h1:2181", "h2:2182")
     discovery = synapse(Given(discovery=URL, services=("mysql:mysql:/test",))).services["mysql"].discovery
     assert isinstance(discovery, ZookeeperDiscovery)
     assert (discovery.hosts, discovery.path) == (("h1:2181", "h2:2182"), "/nerve/test")
+
+
+IN_A_CONTAINER = Given(discovery=URL, services=("mysql:tcp:mysql:3306:/test",))
+
+
+def test_a_service_in_a_container() -> None:
+    service = nerve(IN_A_CONTAINER)[0].services["mysql"]
+    assert isinstance(service, ContainerService)
+    assert (service.container, service.container_port, service.host) == ("mysql", 3306, "10.0.0.1")
+    assert (service.advertise, service.zk_path, service.check_interval) == ("host", "/nerve/test", 2)
+
+
+def test_a_container_at_its_own_address_needs_no_host() -> None:
+    given = replace(IN_A_CONTAINER, advertise="docker:back")
+    service = configure.nerve(given, None, {}).settings.services["mysql"]
+    assert isinstance(service, ContainerService)
+    assert (service.host, service.advertise) == (None, "docker:back")
+    both = replace(given, services=(*given.services, "web:tcp:80:/web"))
+    assert refusals(configure.nerve, both, None, {})[0].startswith("SERVICE_HOST: is not set")
+
+
+def test_what_is_wrong_about_the_engine() -> None:
+    env = {"SERVICE_HOST": "10.0.0.1", "DOCKER_HOST": "/var/run/docker.sock"}
+    wrong = "DOCKER_HOST: '/var/run/docker.sock' is not the address of a Docker engine: unix:///PATH or tcp://HOST:PORT"
+    assert refusals(configure.nerve, IN_A_CONTAINER, None, env) == [f"{wrong} is meant"]
+    assert configure.nerve(replace(IN_A_CONTAINER, services=("web:tcp:80:/web",)), None, env)
+    assert refusals(configure.nerve, replace(IN_A_CONTAINER, advertise="dokcer"), None, env) == [
+        "--advertise: 'dokcer' is none of host, docker and docker:NETWORK"
+    ]
 
 
 def test_programs_see_what_a_file_would_hold_and_run_before_validation() -> None:

@@ -85,7 +85,7 @@ def test_outputs_are_entry_points_alone() -> None:
 
 @pytest.mark.parametrize("kind", ["zzzzz", "__init__", "..probe", "os", ""])
 def test_only_kinds_are_found(kind: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"known: exec, grpc, http, mysql, noop, .*tcp"):
+    with pytest.raises(ConfigurationError, match=r"known: docker, exec, grpc, http, mysql, noop, .*tcp"):
         load("checks", kind, "here")
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ import click
 
 from dockstack import __version__
 from dockstack.errors import DockStackError, Problem
+from dockstack.life import SOCKETS, live, make_directories, named
 from dockstack.refusals import Commands, told
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from dockstack.settings.synapse import SynapseSettings
     from dockstack.synapse.daemon import Options
 
-SOCKETS = {"nerve": ("nerve.sock",), "synapse": ("synapse.sock", "haproxy.sock", "haproxy-master.sock")}
 ROLES = tuple(SOCKETS)
 _HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
@@ -84,11 +83,7 @@ _state_dir = click.option(
 @_configuration
 @click.option("-i", "--instance_id", "--instance-id", metavar="ID", help="The name to register under.")
 @click.option(
-    "--advertise",
-    metavar="host|docker[:NETWORK]",
-    default="host",
-    show_default=True,
-    help="Which address of a container is registered: SERVICE_HOST, or its own.",
+    "--advertise", default="host", metavar="host|docker[:NETWORK]", help="Which address of a container counts."
 )
 @click.option("-k", "--check-config", is_flag=True, help="Check the configuration and exit: 0 or 2.")
 @click.option(
@@ -124,11 +119,10 @@ def nerve(
     if check_config:
         _approve(loaded.warnings, len(loaded.settings.services))
         return
-    run_dir, state_dir = _named(run_dir, state_dir)
-    _directories("nerve", run_dir)
+    run_dir, state_dir = named(run_dir, state_dir)
+    make_directories("nerve", run_dir)
 
     async def life() -> None:
-        from dockstack.docker.engine import USUAL_HOST
         from dockstack.log import to_log
         from dockstack.nerve.daemon import Options, run
 
@@ -136,10 +130,10 @@ def nerve(
             return configure.nerve(asked, instance_id, os.environ).settings
 
         config = configure.settings_file(asked, os.environ.get("NERVE_CONFIG"))
-        engine = os.environ.get("DOCKER_HOST") or USUAL_HOST
+        engine = os.environ.get("DOCKER_HOST")
         await run(loaded.settings, Options(run_dir, state_dir, drain, read_again, config, engine), to_log)
 
-    _live("nerve", run_dir, loaded.warnings, life)
+    live("nerve", run_dir, loaded.warnings, life)
 
 
 _ambassador = _options(
@@ -213,7 +207,7 @@ def synapse(
     """
     from dockstack import configure
 
-    run_dir, state_dir = _named(run_dir, state_dir)
+    run_dir, state_dir = named(run_dir, state_dir)
     asked, ambassador = _given(given), configure.Ambassador(run_dir, bind, stats)
     loaded = configure.synapse(asked, ambassador, os.environ)
     from dockstack.synapse.daemon import Options, run
@@ -234,14 +228,14 @@ def synapse(
     if dry_run:
         _preview(loaded, options)
         return
-    _directories("synapse", run_dir, state_dir)
+    make_directories("synapse", run_dir, state_dir)
 
     async def life() -> None:
         from dockstack.log import to_log
 
         await run(loaded.settings, options, to_log)
 
-    _live("synapse", run_dir, loaded.warnings, life)
+    live("synapse", run_dir, loaded.warnings, life)
 
 
 @main.command(context_settings=_HELP)
@@ -333,62 +327,10 @@ def _preview(loaded: Loaded[SynapseSettings], options: Options) -> None:
     click.echo("\n".join(lines(asyncio.run(preview(loaded.settings, options, emit)))))
 
 
-def _named(run_dir: Path | None, state_dir: Path | None) -> tuple[Path, Path]:
-    from dockstack.runtime.process import default_run_dir, default_state_dir
-
-    run_dir = run_dir or default_run_dir(os.geteuid(), os.environ)
-    state_dir = state_dir or default_state_dir(os.geteuid(), os.environ)
-    return run_dir.absolute(), state_dir.absolute()
-
-
-def _directories(role: str, run_dir: Path, state_dir: Path | None = None) -> None:
-    """Makes the daemon's directories, after all that could be refused was looked at."""
-    from dockstack.runtime.process import make_private, socket_in
-
-    for name in SOCKETS[role]:
-        socket_in(run_dir, name)
-    make_private(run_dir, "--run-dir")
-    if state_dir is not None:
-        make_private(state_dir, "--state-dir")
-
-
-def _live(
-    role: str, run_dir: Path, warnings: tuple[Problem, ...], life: Callable[[], Coroutine[Any, Any, None]]
-) -> None:
-    """The daemon from here on: its lock, its log, its loop."""
-    import uvloop
-
-    from dockstack.log import Sparing
-    from dockstack.runtime.process import locked, raise_file_limit
-
-    level = logging.DEBUG if os.environ.get("DEBUG") else logging.INFO
-    logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(message)s")
-    for library in ("asyncio", "aiobotocore", "botocore"):
-        logging.getLogger(library).setLevel(logging.WARNING)
-    log = logging.getLogger("dockstack")
-    log.addFilter(Sparing())
-    raise_file_limit()
-    with locked(run_dir, role):
-        log.info("dockstack %s %s, pid %s, run directory %s", role, __version__, os.getpid(), run_dir)
-        for warning in warnings:
-            log.warning("%s", warning)
-        uvloop.run(_with_orphans(life))
-
-
-async def _with_orphans(life: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    from dockstack.runtime.process import reap_orphans
-    from dockstack.runtime.scope import servants
-
-    async with servants() as tasks:
-        if os.getpid() == 1:
-            tasks.create_task(reap_orphans())
-        await life()
-
-
 def _ask(question: Any, role: str | None, run_dir: Path | None) -> None:
     from dockstack.admin.client import NoAnswer, ask
 
-    directory, _ = _named(run_dir, None)
+    directory, _ = named(run_dir, None)
     asked = [role] if role else [each for each in ROLES if (directory / f"{each}.sock").exists()]
     if not asked:
         raise DockStackError(f"no daemon runs in {directory}; start one, or name its directory with --run-dir")

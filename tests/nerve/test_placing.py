@@ -143,12 +143,12 @@ class Placed:
     def __init__(self, running: Nerve, placer: Placer, pictures: Latest[Picture], told: list[Event]) -> None:
         self.running = running
         self.told = told
-        self._placer = placer
+        self.placer = placer
         self._pictures = pictures
 
     def change(self, **services: dict[str, Any]) -> None:
         wanted = settings(**services)
-        self._placer.change(wanted, plan(wanted, self._pictures.peek))
+        self.placer.change(wanted, plan(wanted, self._pictures.peek))
 
     def ports(self, path: str = "/nerve/db") -> list[int]:
         return [node["port"] for node in self.running.nodes(path)]
@@ -327,8 +327,10 @@ async def test_until_the_engine_has_answered_nothing_is_ready(tmp_path: Path, ba
         await eventually(lambda: bool(now.told), "the failure", limit=3)
         assert now.running.roster.ready().lines == ("db: the Docker engine has not answered yet",)
         assert health(now) == ("db: not known yet, the Docker engine has not answered yet",)
+        assert "Cannot connect" in now.placer.states()[engine.unix]
         async with engine:
             await eventually(lambda: now.running.roster.ready().ok, "ready", limit=5)
+            assert now.placer.states() == {engine.unix: "followed"}
             assert now.ports() == [49153]
 
 
@@ -336,6 +338,7 @@ async def test_one_connection_is_for_all_services_and_begins_with_the_first_that
     async with followed(engine, web={"port": 80}) as now:
         await now.running.registered()
         assert engine.requests == []
+        assert now.placer.states() == {}
         for number in range(20):
             engine.run(f"db{number}", [3306])
         many = {f"db{number}": {**DB, "container": f"db{number}"} for number in range(20)}

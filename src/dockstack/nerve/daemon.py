@@ -32,14 +32,15 @@ SOCKET = "nerve.sock"
 @dataclass(frozen=True, slots=True)
 class Options:
     """What is not in the file: directories, seconds between the withdrawal and the end, how to read the settings
-    again, the file that they are in, and the address of the Docker engine, for services that are in containers."""
+    again, the file that they are in, and where the Docker engine is that knows of containers (None: where it is
+    usually)."""
 
     run_dir: Path
     state_dir: Path
     drain: float = 0.0
     reload: Callable[[], NerveSettings] | None = None
     config: Path | None = None
-    engine: str = engine.USUAL_HOST
+    engine: str | None = None
 
 
 async def run(settings: NerveSettings, options: Options, emit: Emit) -> None:
@@ -75,14 +76,14 @@ async def _live(read: _Read, pictures: Latest[Picture], socket: Path, options: O
             placer.change(read.settings, read.services)
 
             def health() -> Report:
-                report = roster.health()
-                return Report(report.ok, (*report.lines, *(f"{at}: {state}" for at, state in pool.states().items())))
+                report, states = roster.health(), {**pool.states(), **placer.states()}
+                return Report(report.ok, (*report.lines, *(f"{at}: {state}" for at, state in states.items())))
 
             async with serve(socket, health, roster.ready), servants() as beside:
                 beside.create_task(
                     heartbeat.beat(lambda: read.settings.heartbeat_path, lambda: roster.health().ok, emit)
                 )
-                beside.create_task(placer.follow(options.engine))
+                beside.create_task(placer.follow(options.engine or engine.USUAL_HOST))
                 if options.reload is not None:
                     sources = Sources(options.config, read.settings.service_conf_dir, options.reload)
                     beside.create_task(tell_changes(sources.files, hangup, emit))

@@ -10,7 +10,7 @@ from dockstack.docker import engine
 from dockstack.docker.address import where
 from dockstack.docker.containers import Container, Picture
 from dockstack.errors import ConfigurationError
-from dockstack.events import Emit
+from dockstack.events import Emit, Event, Recovered, Retrying
 from dockstack.nerve.roster import Roster
 from dockstack.nerve.service import Absence, Look, Service, probes
 from dockstack.runtime.latest import Latest
@@ -92,6 +92,8 @@ class Placer:
         self._wanted: tuple[Service, ...] = ()
         self._now: dict[str, Service] = {}
         self._needed = asyncio.Event()
+        self._host: str | None = None
+        self._trouble: str | None = None
 
     def change(self, settings: NerveSettings, services: tuple[Service, ...]) -> None:
         """Makes these the services that are looked after; `services` is the plan of the settings."""
@@ -103,10 +105,24 @@ class Placer:
     async def follow(self, host: str) -> None:
         """Follows the Docker engine at `host` over one connection for all services, once one of them needs it."""
         await self._needed.wait()
+        self._host = host
         async with servants() as tasks:
-            tasks.create_task(engine.follow(host, self._pictures, self._emit))
+            tasks.create_task(engine.follow(host, self._pictures, self._told))
             async for _ in self._pictures:
                 self._look_again()
+
+    def states(self) -> Mapping[str, str]:
+        """The engine by its address, and whether it is followed; nothing where no service needs it."""
+        if self._host is None:
+            return {}
+        if self._trouble is not None:
+            return {self._host: f"not followed: {self._trouble}"}
+        return {self._host: "followed" if self._pictures.version else "not answered yet"}
+
+    def _told(self, event: Event) -> None:
+        if isinstance(event, Retrying | Recovered):
+            self._trouble = event.error if isinstance(event, Retrying) else None
+        self._emit(event)
 
     def _look_again(self) -> None:
         now = placed(self._wanted, self._pictures.peek, self._own, self._now)

@@ -20,7 +20,7 @@ from dockstack.registry import Locator, Registry, Snapshot
 from dockstack.settings.discovery import DockerDiscovery, DockerServer
 from dockstack.synapse.watchers import docker
 from dockstack.synapse.watchers.docker import DockerWatcher, Engine, engine_of, repository, together
-from tests.servers.dockerd import Dockerd
+from tests.servers.docker import FakeEngine
 from tests.servers.ports import free_port
 from tests.waiting import eventually
 
@@ -144,69 +144,85 @@ def test_what_is_no_engine_is_refused() -> None:
             DockerServer.model_validate(server)
 
 
-async def test_containers_come_and_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/d.sock")
+@pytest.fixture
+def engines(tmp_path: Path) -> Callable[[str], FakeEngine]:
+    """An engine that is not started yet: `engines("first")`."""
+
+    def make(name: str) -> FakeEngine:
+        (tmp_path / name).mkdir()
+        return FakeEngine(tmp_path / name)
+
+    return make
+
+
+def web(engine: FakeEngine, name: str, port: int, tag: str = ":1") -> None:
+    """Runs a container of the image, whose port 80 is published at that port."""
+    engine.run(name, {80: port}, image=f"{IMAGE}{tag}", host_ips=["0.0.0.0"])
+
+
+async def test_containers_come_and_go(engines: Callable[[str], FakeEngine], monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[Event] = []
-    async with Dockerd(tmp_path / "d.sock") as engine, following(watcher(said.append, {"name": "main"})) as seen:
+    engine = engines("d")
+    monkeypatch.setenv("DOCKER_HOST", engine.unix)
+    async with engine, following(watcher(said.append, {"name": "main"})) as seen:
         await eventually(lambda: seen == [Snapshot(())], "an empty set")
-        one = engine.run("one", f"{IMAGE}:1", {"80/tcp": [(ANYWHERE, 1001), ("::", 1001)]})
-        engine.run("other", "other:1", {"80/tcp": [(ANYWHERE, 1009)]})
-        await eventually(lambda: ports(seen) == ["1001"], "the first")
-        assert seen[-1].instances == (Instance("127.0.0.1", "1001", "main"),)
-        two = engine.run("two", IMAGE, {"80/tcp": [(ANYWHERE, 1000)]})
-        await eventually(lambda: ports(seen) == ["1000", "1001"], "the second")
-        engine.restart(one, {"80/tcp": [(ANYWHERE, 1002)]})
-        await eventually(lambda: ports(seen) == ["1000", "1002"], "another port after a restart")
-        engine.signal(two, 1)
-        engine.signal(one, 15)
+        engine.run("one", [80], image=f"{IMAGE}:1", host_ips=["0.0.0.0", "::"])
+        engine.run("other", {80: 1009}, image="other:1")
+        await eventually(lambda: ports(seen) == ["49153"], "the first")
+        assert seen[-1].instances == (Instance("127.0.0.1", "49153", "main"),)
+        web(engine, "two", 1000, "")
+        await eventually(lambda: ports(seen) == ["1000", "49153"], "the second")
+        engine.restart("one")
+        await eventually(lambda: ports(seen) == ["1000", "49155"], "another port after a restart")
+        engine.signal("two", 1)
+        engine.signal("one", 15)
         await eventually(lambda: ports(seen) == ["1000"], "gone at the signal that ends it")
-        engine.stop(two)
+        engine.die("two")
         await eventually(lambda: ports(seen) == [], "gone when it has ended")
 
 
-async def test_an_engine_that_is_lost_keeps_what_it_had() -> None:
+async def test_an_engine_that_is_lost_keeps_what_it_had(engines: Callable[[str], FakeEngine]) -> None:
     said: list[Event] = []
-    first, second = free_port(), free_port()
-    async with Dockerd(first) as one, Dockerd(second) as two:
-        gone = one.run("one", f"{IMAGE}:1", {"80/tcp": [(ANYWHERE, 1001)]})
-        two.run("two", f"{IMAGE}:1", {"80/tcp": [(ANYWHERE, 1000)]})
-        async with following(watcher(said.append, at(first, "a"), at(second, "b"))) as seen:
+    async with engines("first") as one, engines("second") as two:
+        web(one, "one", 1001)
+        web(two, "two", 1000)
+        async with following(watcher(said.append, at(one.port, "a"), at(two.port, "b"))) as seen:
             await eventually(lambda: ports(seen) == ["1001", "1000"], "both, in the order of the servers")
             assert [each.name for each in seen[0].instances] == ["a", "b"]
-            await one.close()
+            await one.stop_server()
             await eventually(lambda: any(isinstance(event, Retrying) for event in said), "the loss is told")
-            one.remove(gone)
-            two.run("three", f"{IMAGE}:1", {"80/tcp": [(ANYWHERE, 1003)]})
+            one.remove("one")
+            web(two, "three", 1003)
             await eventually(lambda: ports(seen) == ["1001", "1000", "1003"], "the other goes on")
-            await one.open()
+            await one.start_server()
             await eventually(lambda: ports(seen) == ["1000", "1003"], "what has changed meanwhile")
 
 
-async def test_the_first_set_waits_for_every_engine() -> None:
+async def test_the_first_set_waits_for_every_engine(engines: Callable[[str], FakeEngine]) -> None:
     said: list[Event] = []
-    first, second = free_port(), free_port()
-    late = Dockerd(second)
-    late.run("two", f"{IMAGE}:1", {"80/tcp": [(ANYWHERE, 1000)]})
-    async with Dockerd(first) as one, following(watcher(said.append, at(first), at(second))) as seen:
-        one.run("one", f"{IMAGE}:1", {"80/tcp": [(ANYWHERE, 1001)]})
-        await eventually(lambda: one.listeners == 1 and bool(said), "one engine is followed, the other is not there")
+    late = engines("second")
+    web(late, "two", 1000)
+    async with engines("first") as one, following(watcher(said.append, at(one.port), at(late.port))) as seen:
+        web(one, "one", 1001)
+        await eventually(lambda: one.watchers == 1 and bool(said), "one engine is followed, the other is not there")
         async with late:
             await eventually(lambda: bool(seen), "the first set")
             assert [each.port for each in seen[0].instances] == ["1001", "1000"]
 
 
-async def test_an_engine_that_never_answered_is_named_and_the_others_serve() -> None:
+async def test_an_engine_that_never_answered_is_named_and_the_others_serve(
+    engines: Callable[[str], FakeEngine],
+) -> None:
     said: list[Event] = []
-    first, second = free_port(), free_port()
-    one = Dockerd(first)
-    async with Dockerd(second) as two:
-        two.run("two", f"{IMAGE}:1", {"80/tcp": [(ANYWHERE, 1000)]})
-        built = replace(watcher(said.append, at(first), at(second)), patience=0.3)
+    one = engines("first")
+    async with engines("second") as two:
+        web(two, "two", 1000)
+        built = replace(watcher(said.append, at(one.port), at(two.port)), patience=0.3)
         async with following(built) as seen:
             await eventually(lambda: ports(seen) == ["1000"], "one of them")
             (problem,) = seen[0].problems
-            assert f"tcp://127.0.0.1:{first} has not answered yet" in problem
-            one.run("one", f"{IMAGE}:1", {"80/tcp": [(ANYWHERE, 1001)]})
+            assert f"{one.tcp} has not answered yet" in problem
+            web(one, "one", 1001)
             async with one:
                 await eventually(lambda: ports(seen) == ["1001", "1000"], "both")
                 assert seen[-1].problems == ()
@@ -220,16 +236,14 @@ async def test_without_any_engine_nothing_is_said_to_be_empty() -> None:
         assert not seen
 
 
-async def test_without_events_the_engine_is_asked_at_the_interval() -> None:
+async def test_without_events_the_engine_is_asked_at_the_interval(engines: Callable[[str], FakeEngine]) -> None:
     said: list[Event] = []
-    number = free_port()
-    async with (
-        Dockerd(number, silent=True) as engine,
-        following(watcher(said.append, at(number), check_interval=0)) as seen,
-    ):
+    engine = engines("d")
+    engine.events = False
+    async with engine, following(watcher(said.append, at(engine.port), check_interval=0)) as seen:
         await eventually(lambda: ports(seen) == [], "the first look")
-        one = engine.run("one", f"{IMAGE}:1", {"80/tcp": [(ANYWHERE, 1001)]})
+        web(engine, "one", 1001)
         await eventually(lambda: ports(seen) == ["1001"], "the next look")
-        engine.remove(one)
+        engine.remove("one")
         await eventually(lambda: ports(seen) == [], "gone")
         assert any("asked every 0.5 s" in str(event) for event in said)

@@ -99,8 +99,12 @@ class Placer:
         """Makes these the services that are looked after; `services` is the plan of the settings."""
         self._wanted = services
         if needs_engine(settings):
-            self._needed.set()
+            self.need_engine()
         self._look_again()
+
+    def need_engine(self) -> None:
+        """Has the engine followed, whatever the services of the configuration are."""
+        self._needed.set()
 
     async def follow(self, host: str) -> None:
         """Follows the Docker engine at `host` over one connection for all services, once one of them needs it."""

@@ -211,9 +211,11 @@ async def watch(service: Service, start: Start, tell: Callable[[Round], bool], e
     absence, limited = service.absence, service.settings.rate_limiting.average_rate is not None
     if absence is not None:
         missing = Round(False if absence.known else None, (Outcome(absence.what, False, absence.reason),), absence)
-        async for _ in beats(service.settings.check_interval):
-            if not tell(missing) or not limited:
-                return
+        if tell(missing) and limited:
+            async for _ in beats(service.settings.check_interval, service.settings.check_interval):
+                if not tell(missing):
+                    break
+        return
     probes = () if service.settings.check_mocked else service.probes
     if not probes and not limited:
         tell(Round(True))

@@ -194,7 +194,7 @@ def test_help_in_eighty_columns_is_whole(tmp_path: Path) -> None:
     assert "..." not in listed
     for role in ("nerve", "synapse"):
         said = run(tmp_path, role, "--help", COLUMNS="80").stdout
-        types = said.partition("TYPE: ")[2].partition(", or a")[0].replace("\n", " ").split(", ")
+        types = " ".join(said.partition("TYPE: ")[2].split()).partition(", or a")[0].split(", ")
         assert types == [*templates.types(role, ())]
         assert "(0)" not in said
         assert max(map(len, said.splitlines())) <= 80

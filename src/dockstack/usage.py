@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 NERVE = """\b
-TYPE: exec, grpc, http, mysql, noop, postgresql, rabbitmq, redis, tcp, or a
-template of your own.
+TYPE: docker, exec, grpc, http, mysql, noop, postgresql, rabbitmq, redis, tcp,
+or a template of your own.
 
 \b
 Example:
@@ -13,7 +13,7 @@ Example:
 
 \b
 Environment: SERVICE_HOST, INSTANCE_ID; NERVE_CONFIG (as -c),
-NERVE_INSTANCE_ID (as -i), NERVE_CHECK_CONFIG (as -k), DEBUG.
+NERVE_INSTANCE_ID (as -i), NERVE_CHECK_CONFIG (as -k), DOCKER_HOST, DEBUG.
 """
 
 SYNAPSE = """\b

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from dockstack import __version__
+from dockstack import __version__, templates
 from tests.e2e.programs import Daemon, dockstack, until
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -186,6 +186,18 @@ def test_help(command: tuple[str, ...], tmp_path: Path) -> None:
     assert (short.returncode, short.stderr) == (0, "")
     assert short.stdout == long.stdout
     assert "Usage: " in short.stdout
+
+
+def test_help_in_eighty_columns_is_whole(tmp_path: Path) -> None:
+    listed = run(tmp_path, "--help", COLUMNS="80").stdout.partition("Commands:")[2]
+    assert "synapse" in listed
+    assert "..." not in listed
+    for role in ("nerve", "synapse"):
+        said = run(tmp_path, role, "--help", COLUMNS="80").stdout
+        types = " ".join(said.partition("TYPE: ")[2].split()).partition(", or a")[0].split(", ")
+        assert types == [*templates.types(role, ())]
+        assert "(0)" not in said
+        assert max(map(len, said.splitlines())) <= 80
 
 
 @pytest.mark.parametrize("role", ["nerve", "synapse"])

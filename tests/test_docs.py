@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
@@ -9,7 +10,7 @@ from typing import get_args
 import click
 import pytest
 
-from dockstack import templates
+from dockstack import configure, templates
 from dockstack.cli import main
 from dockstack.settings.common import Model
 from dockstack.settings.nerve import NerveSettings
@@ -44,6 +45,19 @@ def keys(model: object, seen: set[object]) -> Iterator[str]:
     for part in get_args(model):
         if not isinstance(part, str):
             yield from keys(part, seen)
+
+
+def examples() -> list[str]:
+    return re.findall(r"^```yaml\n(.*?)^```", (DOCS / "configuration.md").read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("role", ["nerve", "synapse"])
+def test_the_example_of_a_file_is_fine_without_a_doubt(role: str, tmp_path: Path) -> None:
+    file = tmp_path / f"{role}.yaml"
+    file.write_text({"nerve": examples()[0], "synapse": examples()[1]}[role])
+    loaded = configure.file(file, None, False, {})
+    assert [*loaded.settings.services] == ["shop"]
+    assert loaded.warnings == ()
 
 
 # Parts of what is only accepted.

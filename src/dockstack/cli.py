@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dockstack import __version__
+from dockstack import __version__, usage
 from dockstack.errors import DockStackError, Problem
 from dockstack.life import SOCKETS, live, make_directories, named
 from dockstack.refusals import Commands, told
@@ -80,7 +80,7 @@ _state_dir = click.option(
 )
 
 
-@main.command(context_settings=_HELP)
+@main.command(context_settings=_HELP, epilog=usage.NERVE)
 @_configuration
 @click.option("-i", "--instance_id", "--instance-id", metavar="ID", help="The name to register under.")
 @click.option(
@@ -92,7 +92,7 @@ _state_dir = click.option(
     "--drain",
     type=click.FloatRange(0, 3600),
     default=0.0,
-    show_default="0",
+    show_default=True,
     metavar="SECONDS",
     help="Between withdrawal and exit.",
 )
@@ -162,7 +162,7 @@ _ambassador = _options(
         "--removal",
         type=click.FloatRange(0, 604800),
         default=3600.0,
-        show_default="3600",
+        show_default=True,
         metavar="SECONDS",
         help="For open connections to a server that left; 0: cut at once.",
     ),
@@ -179,7 +179,7 @@ _ambassador = _options(
 )
 
 
-@main.command(context_settings=_HELP)
+@main.command(context_settings=_HELP, epilog=usage.SYNAPSE, short_help="Prints what `synapse` would do now.")
 @_configuration
 @_ambassador
 @click.pass_context
@@ -188,7 +188,7 @@ def plan(context: click.Context, /, **options: Any) -> None:
     context.invoke(synapse, **options, dry_run=True)
 
 
-@main.command(context_settings=_HELP)
+@main.command(context_settings=_HELP, epilog=usage.SYNAPSE)
 @_configuration
 @_ambassador
 @click.option("--dry-run", is_flag=True, help="Print what would be done, as `dockstack plan` does, and exit.")
@@ -243,7 +243,7 @@ def synapse(
     live("synapse", run_dir, loaded.warnings, life)
 
 
-@main.command(context_settings=_HELP)
+@main.command(context_settings=_HELP, short_help="Shows the whole product on this machine.")
 @click.option("--stay", is_flag=True, help="Keep everything running at the end and print where it is.")
 def demo(stay: bool) -> None:
     """Shows the whole product on this machine: no server, no root, no Docker."""
@@ -252,7 +252,7 @@ def demo(stay: bool) -> None:
     sys.exit(run(stay))
 
 
-@main.command(context_settings=_HELP)
+@main.command(context_settings=_HELP, short_help="Checks a nerve or synapse file: exit 0 or 2.")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--role", type=click.Choice(ROLES), help="Default: by what the file holds.")
 @click.option("--unknown-keys", type=click.Choice(["error", "warn"]), envvar="DOCKSTACK_UNKNOWN_KEYS", default="error")
@@ -264,7 +264,7 @@ def check(file: Path, role: str | None, unknown_keys: str) -> None:
     _approve(loaded.warnings, len(loaded.settings.services))
 
 
-@main.command(context_settings=_HELP)
+@main.command(context_settings=_HELP, short_help="Prints the JSON Schema of a file.")
 @click.argument("role", type=click.Choice(ROLES))
 def schema(role: str) -> None:
     """Prints the JSON Schema of the nerve or the synapse file, for editors."""
@@ -284,7 +284,7 @@ def health(role: str | None, run_dir: Path | None) -> None:
     _ask("health", role, run_dir)
 
 
-@main.command(context_settings=_HELP)
+@main.command(context_settings=_HELP, short_help="Asks whether the daemon has done its first work: exit 0 or 1.")
 @_role
 @_run_dir
 def ready(role: str | None, run_dir: Path | None) -> None:

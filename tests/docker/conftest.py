@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from tests.docker.engine import Engine, base
-from tests.docker.images import ROOT, build
+from tests.docker.engine import PACKAGES, Engine, base
+from tests.docker.images import WANTED, buildkit_client
 from tests.docker.yard import Yard
+from tests.servers.missing import missing
 
 _figures = pytest.StashKey[list[tuple[str, str]]]()
 
@@ -31,17 +32,40 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(scope="session")
-def image(engine: Engine) -> str:
-    """The project's image, by the classic builder."""
+def builds(engine: Engine, request: pytest.FixtureRequest) -> Mapping[str, Future[str]]:
+    """The images that the chosen tests want, by what they are called in `WANTED`, built side by side and all done.
+
+    A first run waits for packages more than for anything else; and no build is under way while something is measured.
+    """
     base(engine)
-    return build(engine, ROOT, "dockstack:test")
+    asked = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
+    with ThreadPoolExecutor(max_workers=3) as pool:
+        return {
+            each.name: pool.submit(each.build, engine)
+            for fixture, images in WANTED.items()
+            if fixture in asked
+            for each in images
+        }
 
 
 @pytest.fixture(scope="session")
-def server_image(engine: Engine) -> Callable[[Path], str]:
-    """The image of a server that the tests stand on, built when it is asked for by its Dockerfile."""
-    base(engine)
-    return lambda file: build(engine, file.parent, f"dockstack-test-{file.stem}", "--file", str(file))
+def image(builds: Mapping[str, Future[str]]) -> str:
+    """The project's image, by the classic builder."""
+    return builds["dockstack"].result()
+
+
+@pytest.fixture(scope="session")
+def buildkit_image(builds: Mapping[str, Future[str]]) -> str:
+    """The project's image, by BuildKit."""
+    if buildkit_client() is None:
+        missing("a docker client that drives BuildKit (with buildx)", PACKAGES)
+    return builds["dockstack-buildkit"].result()
+
+
+@pytest.fixture(scope="session")
+def server_image(builds: Mapping[str, Future[str]]) -> Callable[[str], str]:
+    """The image of a server that the tests stand on: `server_image("mariadb")`."""
+    return lambda name: builds[name].result()
 
 
 @pytest.fixture

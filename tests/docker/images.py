@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from tests.docker.engine import Engine
+from tests.docker.engine import NAMES, Engine
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVERS = Path(__file__).parent / "servers"
@@ -15,16 +17,38 @@ _ARGUMENTS = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL")
 _LIMIT = 600.0
 
 
-def build(engine: Engine, directory: Path, tag: str, *options: str, buildkit: str | None = None) -> str:
-    """Builds a directory's Dockerfile, with the classic builder or by the client `buildkit`; returns the image's id."""
-    arguments = (word for name in _ARGUMENTS for word in ("--build-arg", name))
-    # The classic builder leaves the container of a step that failed, unless it is told not to.
-    kept = () if buildkit else ("--force-rm",)
-    words = ("build", "--quiet", *kept, "--tag", tag, *arguments, *options, str(directory))
-    environment = {"DOCKER_BUILDKIT": "1" if buildkit else "0"}
-    done = engine.attempt(*words, limit=_LIMIT, environment=environment, program=buildkit or "docker")
-    assert done.returncode == 0, f"docker build of {directory} {options}:\n{done.stderr[-6000:]}{done.stdout[-2000:]}"
-    return engine.docker("image", "inspect", "--format", "{{.Id}}", tag)
+@dataclass(frozen=True, slots=True)
+class Image:
+    """What an image is made of: a Dockerfile and the directory that it may copy from. `buildkit`: by that builder."""
+
+    name: str
+    directory: Path
+    file: str = "Dockerfile"
+    buildkit: bool = False
+
+    def build(self, engine: Engine) -> str:
+        """Builds it, with the classic builder unless it says otherwise; returns the image's id."""
+        client = (self.buildkit and buildkit_client()) or "docker"
+        # The classic builder leaves the container of a step that failed, unless it is told not to.
+        kept = () if self.buildkit else ("--force-rm",)
+        arguments = (word for name in _ARGUMENTS for word in ("--build-arg", name))
+        tag = f"{NAMES}{self.name}"
+        words = ("build", "--quiet", *kept, "--tag", tag, *arguments, "--file", str(self.directory / self.file))
+        environment = {"DOCKER_BUILDKIT": str(int(self.buildkit))}
+        done = engine.attempt(*words, str(self.directory), limit=_LIMIT, environment=environment, program=client)
+        assert done.returncode == 0, f"docker build of {self}:\n{done.stderr[-6000:]}{done.stdout[-2000:]}"
+        return engine.docker("image", "inspect", "--format", "{{.Id}}", tag)
+
+
+# By the fixture that hands them out.
+WANTED: Mapping[str, tuple[Image, ...]] = {
+    "image": (Image("dockstack", ROOT),),
+    "server_image": (
+        *(Image(name, SERVERS, f"{name}.Dockerfile") for name in ("zookeeper", "mariadb", "rabbitmq")),
+        Image("etcd", ROOT / "examples" / "http-etcd", "etcd.Dockerfile"),
+    ),
+    "buildkit_image": (Image("dockstack-buildkit", ROOT, buildkit=True),),
+}
 
 
 def buildkit_client() -> str | None:

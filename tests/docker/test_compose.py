@@ -8,7 +8,6 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import yaml
@@ -17,7 +16,6 @@ from kazoo.client import KazooClient
 from tests.docker.compose import EXAMPLES, Example, Substitute
 from tests.docker.conftest import Figures
 from tests.docker.engine import Engine
-from tests.docker.images import SERVERS
 from tests.docker.yard import RESIDENT, Container, Yard, milliseconds, resident
 
 pytestmark = pytest.mark.timeout(600)
@@ -55,7 +53,7 @@ StartWalk = Callable[..., Walk]
 
 
 @pytest.fixture
-def example(yard: Yard, image: str, server_image: Callable[[Path], str]) -> Callable[[str], Example]:
+def example(yard: Yard, image: str, server_image: Callable[[str], str]) -> Callable[[str], Example]:
     """Reads an example into the yard: `example("mysql")`."""
 
     def substitute(name: str) -> Substitute:
@@ -65,9 +63,9 @@ def example(yard: Yard, image: str, server_image: Callable[[Path], str]) -> Call
             case "python":
                 return Substitute(image, ("--entrypoint", "", "--no-healthcheck"))
             case "dockstack-example-etcd":
-                return Substitute(server_image(EXAMPLES / "http-etcd" / "etcd.Dockerfile"))
+                return Substitute(server_image("etcd"))
             case known:
-                return Substitute(server_image(SERVERS / f"{known}.Dockerfile"))
+                return Substitute(server_image(known))
 
     return lambda name: Example(yard, name, substitute)
 
@@ -200,8 +198,6 @@ def test_a_server_with_another_port_is_found_again(walk: StartWalk, name: str, f
 
     found.server.stop()
     found.client.until(lambda: found.answer().returncode != 0, "no answer without a server")
-    found.server.start()
-    found.served(answer)
 
 
 def published(container: Container) -> str:
@@ -252,6 +248,14 @@ def test_each_example_is_walked_through() -> None:
     assert set(EVERY) == {"mysql", *WALKS}
     page = (EXAMPLES.parent / "docs" / "image.md").read_text()
     assert [name for name in EVERY if f"examples/{name}/compose.yaml" not in page] == []
+
+
+def test_the_readme_shows_what_is_walked_through() -> None:
+    services = yaml.safe_load((EXAMPLES / "mysql" / "compose.yaml").read_text())["services"]
+    page = (EXAMPLES.parent / "README.md").read_text()
+    for role in ("nerve", "synapse"):
+        assert f"dockstack {services[role]['command'].replace('zookeeper:2181', 'zk1:2181')}\n" in page
+    assert f"--link {services['client']['links'][0]} {services['client']['image']} mariadb --skip-ssl -h db" in page
 
 
 @pytest.mark.parametrize("name", EVERY)

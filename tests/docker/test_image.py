@@ -9,10 +9,9 @@ import tomllib
 import pytest
 
 from tests.docker.conftest import Figures
-from tests.docker.engine import PACKAGES, Engine
-from tests.docker.images import ROOT, build, buildkit_client
+from tests.docker.engine import Engine
+from tests.docker.images import ROOT
 from tests.docker.yard import RESIDENT, Container, Yard, milliseconds, resident
-from tests.servers.missing import missing
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -185,17 +184,13 @@ def test_the_first_argument_is_the_role(yard: Yard, image: str) -> None:
     assert "failed requests" in story
 
 
-def test_buildkit_builds_the_same(engine: Engine, image: str, figures: Figures) -> None:
-    client = buildkit_client()
-    if client is None:
-        missing("a docker client that drives BuildKit (with buildx)", PACKAGES)
-    other = build(engine, ROOT, "dockstack:test-buildkit", buildkit=client)
-    ours, theirs = (json.loads(engine.docker("image", "inspect", each))[0] for each in (image, other))
+def test_buildkit_builds_the_same(engine: Engine, image: str, buildkit_image: str, figures: Figures) -> None:
+    ours, theirs = (json.loads(engine.docker("image", "inspect", each))[0] for each in (image, buildkit_image))
     for key in ("Entrypoint", "Cmd", "User", "Volumes", "StopSignal", "Healthcheck", "WorkingDir"):
         assert ours["Config"][key] == theirs["Config"][key], key
     figures("the image as BuildKit makes it", f"{theirs['Size'] / MEGABYTE:.0f} MB")
     assert theirs["Size"] < LARGEST
-    assert engine.docker("run", "--rm", other, "--version") == engine.docker("run", "--rm", image, "--version")
+    assert engine.docker("run", "--rm", buildkit_image, "--version") == engine.docker("run", "--rm", image, "--version")
 
 
 START = 1.5  # seconds from `docker run` until it is ready

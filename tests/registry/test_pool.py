@@ -14,6 +14,7 @@ from dockstack.model import Address
 from dockstack.registry import Locator, Registry
 from dockstack.registry.memory import World
 from dockstack.registry.pool import Pool
+from dockstack.registry.zookeeper.events import Expired
 
 HERE = Locator("memory", (Address("h", 1),), password="secret")
 THERE = Locator("memory", (Address("h", 2),))
@@ -55,6 +56,21 @@ async def test_equal_locators_share_one_session_also_when_they_ask_at_once() -> 
         assert opener.closed == []
     assert opener.opened == [HERE, THERE]
     assert sorted(map(str, opener.closed)) == ["memory://h:1", "memory://h:2"]
+
+
+async def test_what_happens_to_a_session_is_told_in_the_name_of_who_asked_first() -> None:
+    said: list[Event] = []
+
+    @asynccontextmanager
+    async def expiring(locator: Locator, emit: Emit) -> AsyncIterator[Registry]:
+        async with World().open(emit) as registry:
+            yield registry
+        emit(Expired(1, locator))
+
+    async with Pool(said.append, expiring) as pool:
+        await pool.get(HERE, "web")
+        await pool.get(HERE, "db")
+    assert [one for one in said if isinstance(one, Expired)] == [Expired(1, HERE, user="web")]
 
 
 async def test_who_gives_up_waiting_takes_nothing_from_the_others() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from dockstack.settings.common import OFFERED
 from dockstack.settings.synapse import ServiceFileOutput, ServiceHaproxy, SynapseService
-from dockstack.synapse.generator import OUTPUTS, Overlaid, overlay
+from dockstack.synapse.generator import OUTPUTS, Overlaid, overlay, read
 
 OWN = SynapseService.model_validate(
     {
@@ -61,6 +61,21 @@ def test_what_cannot_be_used_is_named_and_the_own_settings_stay(data: bytes, nam
     found = overlay("svc", OWN, data)
     assert (found.service, len(found.problems)) == (OWN, 1)
     assert named in found.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("data", "sections"),
+    [
+        (b"", []),
+        (b"{}", []),
+        (b'{"nginx":{}}', []),
+        (b'{"haproxy":null}', []),
+        (b'{"haproxy":{}}', ["haproxy"]),
+        (b'{"file_output":{"disabled":true},"x":1}', ["file_output"]),
+    ],
+)
+def test_which_outputs_data_says_something_about(data: bytes, sections: list[str]) -> None:
+    assert [*read("svc", data).sections] == sections
 
 
 def test_a_key_that_is_not_understood_is_named_and_the_rest_applies() -> None:

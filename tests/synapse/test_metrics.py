@@ -10,13 +10,14 @@ from dockstack import __version__
 from dockstack.events import Ended, Event, Note, Reconfigured, Retrying, Started
 from dockstack.model import Address
 from dockstack.registry import Locator
-from dockstack.registry.events import SessionUsed
+from dockstack.registry.events import NodeUnread, SessionUsed
 from dockstack.registry.zookeeper.events import Expired
 from dockstack.statsd import line
 from dockstack.synapse.events import (
     AllAnswered,
     CandidateRefused,
     ConfigurationChanged,
+    ConfigurationUnusable,
     Discovered,
     Pinged,
     Reloaded,
@@ -24,6 +25,7 @@ from dockstack.synapse.events import (
     WatcherChosen,
     WatcherStarted,
     WatcherStopped,
+    WatcherUnknown,
     WeightsDrawn,
     WeightsKept,
 )
@@ -88,10 +90,17 @@ TABLE: list[tuple[Event, list[str]]] = [
     ),
     (SessionUsed(ZK, True, "web"), ["synapse.watcher.zk.client.created:1|c|#zk_cluster:zk,service_name:web"]),
     (SessionUsed(ZK, False, "web"), ["synapse.watcher.zk.client.reused:1|c|#zk_cluster:zk,service_name:web"]),
-    (Expired(1, ZK), ["synapse.watcher.zk.session.expired:1|c|#zk_cluster:zk"]),
+    (Expired(1, ZK, user="web"), [f"synapse.watcher.zk.session.expired:1|c|{ONE}"]),
+    (NodeUnread("/web", child=True), ["synapse.watcher.zk.get_child_failed:1|c"]),
+    (NodeUnread("/web", child=False), ["synapse.watcher.zk.get_config_failed:1|c"]),
+    (ConfigurationUnusable("web"), ["synapse.watcher.zk.get_config_failed:1|c"]),
+    (WatcherUnknown("web", "east"), [f"{TOGGLE}.switch:1|c|#result:unknown_watcher"]),
     (WeightsDrawn("s3://b/k", "west"), [f"{TOGGLE}.switch:1|c|#result:success,watcher:west"]),
     (WeightsKept("s3://b/k", ""), [f"{TOGGLE}.switch:1|c|#result:skip"]),
-    (WeightsKept("s3://b/k", "zero_sum"), [f"{TOGGLE}.switch:1|c|#result:fail,reason:zero_sum"]),
+    (
+        WeightsKept("s3://b/k", "zero_sum"),
+        [f"{TOGGLE}.switch:1|c|#result:fail,reason:zero_sum", f"{TOGGLE}.switch:1|c|#result:fail,reason:no_choice"],
+    ),
     (
         WeightsKept("s3://b/k", "parse_error"),
         [
@@ -127,6 +136,24 @@ TABLE: list[tuple[Event, list[str]]] = [
             f"synapse.watcher.zk.discovery.elapsed_time:2.5|ms|{AT}",
             f"synapse.watcher.zk.get.elapsed_time:2.5|ms|{ONE}",
             "synapse.watcher.zk.children.bytes:30|g|#zk_cluster:zk,zk_path:/web",
+        ],
+    ),
+    (
+        replace(READ, seconds=None, faults=0, spent=(), missing=True),
+        [
+            f"synapse.watcher.zk.discovery:1|c|{AT}",
+            "synapse.watcher.zk.children.bytes:30|g|#zk_cluster:zk,zk_path:/web",
+            f"synapse.watcher.zk.children.failed:1|c|{ONE}",
+            "synapse.watcher.zk.register_failed:1|c",
+        ],
+    ),
+    (
+        replace(READ, seconds=None, faults=0, spent=(), missing=True, polled=True),
+        [
+            "synapse.watcher.zookeeper_poll.discover:1|c",
+            f"synapse.watcher.zk.discovery:1|c|{AT}",
+            "synapse.watcher.zk.children.bytes:30|g|#zk_cluster:zk,zk_path:/web",
+            f"synapse.watcher.zk.children.failed:1|c|{ONE}",
         ],
     ),
     (replace(READ, locator=Locator("file", root="/x")), []),

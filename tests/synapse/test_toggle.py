@@ -208,6 +208,7 @@ async def test_services_that_name_one_file_follow_one_draw(bucket: Bucket) -> No
             await eventually(lambda: bool(one.served), "the picture")
             assert one.served == {"a": "x", "b": "x", "c": "primary"}, "the first picture knows the draw"
             assert any("service c: s3://weights/w.yaml: the watcher x was drawn" in line for line in world.trouble)
+            assert one.said.count("service c: it has no watcher x") == 1
             assert sum("the watcher x was drawn" in line and "service" not in line for line in one.said) == 1
             bucket.objects["/weights/w.yaml"] = b"primary: 1"
             await eventually(lambda: set(one.served.values()) == {"primary"}, "all go back")

@@ -19,6 +19,7 @@ from dockstack.registry.pool import Pool
 from dockstack.runtime.latest import Latest
 from dockstack.settings.common import OFFERED
 from dockstack.settings.synapse import SynapseSettings
+from dockstack.synapse.events import ConfigurationUnusable
 from dockstack.synapse.haproxy.document import Layout, Picture
 from dockstack.synapse.snapshot import Saved
 from dockstack.synapse.world import World
@@ -35,10 +36,12 @@ class Scene:
     announcer: Registry
     of_the_pool: list[Event]
     said: list[str] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
     pictures: Latest[Picture] = field(default_factory=Latest)
 
     def tell(self, event: Event) -> None:
         self.said.append(str(event))
+        self.events.append(event)
 
     def world(self, services: dict[str, Any]) -> World:
         layout, settings = self.settings(services)
@@ -177,6 +180,36 @@ async def test_the_registrys_configuration_is_served_live(scene: Scene) -> None:
         await scene.announce("/web", "b")
         await eventually(lambda: scene.names() == {"a", "b"}, "the next change")
         assert port(scene) == 8080  # emptied data keeps the last good one
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"{", "is no JSON"),
+        (b"[1]", "is no map of outputs"),
+        (b'{"nginx": {}}', "'nginx'"),
+        (b'{"haproxy": null}', "'haproxy'"),
+        (b'{"file_output": {}}', "not configured here"),
+    ],
+)
+async def test_a_configuration_that_says_nothing_usable_keeps_the_last_good_one(
+    scene: Scene, data: bytes, why: str
+) -> None:
+    await scene.announce("/web", "a")
+    world = scene.world({"web": service()})
+    async with scene.following(world):
+        scene.registry.set_data("/web", b'{"haproxy": {"port": 8080, "listen": ["mode tcp"]}}')
+        await eventually(lambda: port(scene) == 8080, "the registry's port")
+        scene.registry.set_data("/web", data)
+        await eventually(lambda: any(why in one for one in world.trouble), "told")
+        await scene.announce("/web", "b")
+        await eventually(lambda: scene.names() == {"a", "b"}, "the next change")
+        assert port(scene) == 8080
+        assert world.config("web") == '{"haproxy": {"port": 8080, "listen": ["mode tcp"]}}'
+        assert scene.events.count(ConfigurationUnusable("web")) == 1
+        scene.registry.set_data("/web", b"")
+        await eventually(lambda: world.trouble == (), "nothing is wrong any more")
+        assert port(scene) == 8080
 
 
 def port(scene: Scene) -> int | str | None:

@@ -65,13 +65,14 @@ class Snapshot:
     """One successful read of a path: its instances by node name, its own data, and the nodes that were skipped.
 
     `spent`: for each request of the read its kind (`create_path`, `children`, `get`) and the seconds until its answer,
-    where the registry tells them.
+    where the registry tells them. `missing`: there is no such path, and none was made.
     """
 
     instances: tuple[Instance, ...]
     data: bytes = b""
     problems: tuple[str, ...] = ()
     spent: tuple[tuple[str, float], ...] = field(default=(), compare=False)
+    missing: bool = field(default=False, compare=False)
 
 
 class Decoder(Protocol):

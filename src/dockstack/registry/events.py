@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from dockstack.events import DEBUG, Event
@@ -21,3 +21,22 @@ class SessionUsed(Event):
 
     def __str__(self) -> str:
         return f"{self.locator}: {'a new session' if self.fresh else 'the session is used again'}"
+
+
+@dataclass(frozen=True, slots=True)
+class OfASession(Event):
+    """What happens to one session. `user` is the service that was the first to ask for it, "" where it is not told."""
+
+    user: str = field(default="", kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeUnread(Event):
+    """The data of a node could not be read, of a child of the path or of the path itself; the read is made again."""
+
+    level: ClassVar[int] = DEBUG
+    path: str
+    child: bool
+
+    def __str__(self) -> str:
+        return f"{self.path}: the data of {'a child' if self.child else 'the node itself'} could not be read"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from dockstack.events import Emit
+from dockstack.events import Emit, Event
 from dockstack.registry import Locator, Registry, open_registry
-from dockstack.registry.events import SessionUsed
+from dockstack.registry.events import OfASession, SessionUsed
 from dockstack.runtime.scope import servants
 
 Open = Callable[[Locator, Emit], AbstractAsyncContextManager[Registry]]
@@ -44,7 +45,7 @@ class Pool:
         self._emit(SessionUsed(locator, ready is None, user))
         if ready is None:
             ready = self._registries[locator] = asyncio.get_running_loop().create_future()
-            self._sessions[locator] = self._tasks.create_task(self._keep(locator, ready))
+            self._sessions[locator] = self._tasks.create_task(self._keep(locator, ready, user))
         return await asyncio.shield(ready)
 
     def states(self) -> Mapping[str, str]:
@@ -54,9 +55,12 @@ class Pool:
             for locator, ready in self._registries.items()
         }
 
-    async def _keep(self, locator: Locator, ready: asyncio.Future[Registry]) -> None:
+    async def _keep(self, locator: Locator, ready: asyncio.Future[Registry], user: str) -> None:
+        def tell(event: Event) -> None:
+            self._emit(replace(event, user=user) if isinstance(event, OfASession) else event)
+
         try:
-            async with self._open(locator, self._emit) as registry:
+            async with self._open(locator, tell) as registry:
                 ready.set_result(registry)
                 await self._end.wait()
         except Exception as error:

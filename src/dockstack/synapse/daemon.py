@@ -292,6 +292,7 @@ async def arrange(top: HaproxySettings, options: Options, emit: Emit) -> tuple[E
         interval=top.restart_interval,
         jitter=top.restart_jitter,
         removal=options.removal,
+        guarded=check is not None and not top.do_reloads,
     )
     return engine, policy, layout_of(top, options)
 

@@ -50,6 +50,18 @@ class WeightsKept(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class WatcherUnknown(Event):
+    """A watcher was drawn that a service does not have; it keeps the one that it uses."""
+
+    level: ClassVar[int] = DEBUG
+    service: str
+    watcher: str
+
+    def __str__(self) -> str:
+        return f"service {self.service}: it has no watcher {self.watcher}"
+
+
+@dataclass(frozen=True, slots=True)
 class Applied(Event):
     """Runtime API steps were carried out, without a reload; `steps` are sentences about the first `TOLD` of `count`."""
 
@@ -145,7 +157,7 @@ class HaproxyEnded(Event):
 @dataclass(frozen=True, slots=True)
 class Discovered(Event):
     """A watcher has read a path of a registry. `seconds`: how long that took, where it was begun by us; `size`: bytes
-    of its instances' names; `faults`: nodes that were skipped; `spent`: as in a snapshot."""
+    of its instances' names; `faults`: nodes that were skipped; `spent`, `missing`: as in a snapshot."""
 
     level: ClassVar[int] = DEBUG
     locator: Locator
@@ -155,11 +167,23 @@ class Discovered(Event):
     faults: int
     polled: bool = False
     spent: tuple[tuple[str, float], ...] = ()
+    missing: bool = False
     service: str = ""
 
     def __str__(self) -> str:
         took = "" if self.seconds is None else f" in {self.seconds * 1000:.1f} ms"
         return f"service {self.service}: {self.locator}, path {self.path} is read{took}"
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigurationUnusable(Event):
+    """The registry has new data for a service's configuration, and nothing in them can be used."""
+
+    level: ClassVar[int] = DEBUG
+    service: str
+
+    def __str__(self) -> str:
+        return f"service {self.service}: the configuration in the registry is left"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 
 from dockstack import __version__
 from dockstack.events import Ended, Event, Reconfigured, Retrying, Started
-from dockstack.registry.events import SessionUsed
+from dockstack.registry.events import NodeUnread, SessionUsed
 from dockstack.registry.zookeeper.events import Expired
 from dockstack.statsd import CLEAN, Metric, cluster, stop
 from dockstack.synapse.events import (
     AllAnswered,
     CandidateRefused,
     ConfigurationChanged,
+    ConfigurationUnusable,
     Discovered,
     Pinged,
     Reloaded,
@@ -20,6 +21,7 @@ from dockstack.synapse.events import (
     WatcherChosen,
     WatcherStarted,
     WatcherStopped,
+    WatcherUnknown,
     WeightsDrawn,
     WeightsKept,
 )
@@ -46,7 +48,7 @@ def metrics(event: Event) -> Iterator[Metric]:
             yield Metric("synapse.watcher.stop", (*CLEAN, f"watcher_name:{service}"))
             if several:
                 yield Metric("synapse.watcher.multi.stop")
-        case WatcherChosen() | WeightsDrawn() | WeightsKept():
+        case WatcherChosen() | WatcherUnknown() | WeightsDrawn() | WeightsKept():
             yield from _resolved(event)
         case Retrying():
             yield Metric("synapse.retry", ("op:retry_after_sleep",))
@@ -60,16 +62,19 @@ def metrics(event: Event) -> Iterator[Metric]:
             yield from _of_the_process(event)
 
 
-def _resolved(event: WatcherChosen | WeightsDrawn | WeightsKept) -> Iterator[Metric]:
+def _resolved(event: WatcherChosen | WatcherUnknown | WeightsDrawn | WeightsKept) -> Iterator[Metric]:
     match event:
         case WatcherChosen(_, watcher, _, "sequential"):
             yield Metric(f"{_RESOLVER}.sequential.switch", ("result:success", f"watcher:{watcher}"))
+        case WatcherUnknown():
+            yield Metric(f"{_RESOLVER}.s3_toggle.switch", ("result:unknown_watcher",))
         case WeightsDrawn(_, watcher):
             yield Metric(f"{_RESOLVER}.s3_toggle.switch", ("result:success", f"watcher:{watcher}"))
         case WeightsKept(_, ""):
             yield Metric(f"{_RESOLVER}.s3_toggle.switch", ("result:skip",))
         case WeightsKept(_, "zero_sum"):
-            yield Metric(f"{_RESOLVER}.s3_toggle.switch", ("result:fail", "reason:zero_sum"))
+            for reason in ("zero_sum", "no_choice"):
+                yield Metric(f"{_RESOLVER}.s3_toggle.switch", ("result:fail", f"reason:{reason}"))
         case WeightsKept(_, fault):
             yield Metric(f"{_RESOLVER}.s3_toggle.fetch_failure", (f"reason:{fault}",))
             yield Metric(f"{_RESOLVER}.s3_toggle.switch", ("result:fail", "reason:nil_weights"))
@@ -88,7 +93,12 @@ def _of_the_process(event: Event) -> Iterator[Metric]:
             tags = (f"zk_cluster:{cluster(locator)}", f"service_name:{service}")
             yield Metric(f"synapse.watcher.zk.client.{name}", tags)
         case Expired(_, locator):
-            yield Metric("synapse.watcher.zk.session.expired", (f"zk_cluster:{cluster(locator)}",))
+            tags = (f"zk_cluster:{cluster(locator)}", f"service_name:{event.user}")
+            yield Metric("synapse.watcher.zk.session.expired", tags)
+        case NodeUnread(_, child):
+            yield Metric(f"synapse.watcher.zk.get_{'child' if child else 'config'}_failed")
+        case ConfigurationUnusable():
+            yield Metric("synapse.watcher.zk.get_config_failed")
         case Started():
             yield Metric("synapse.start")
         case Reconfigured():
@@ -120,5 +130,9 @@ def _discovered(event: Discovered | Unresolved) -> Iterator[Metric]:
     for what, seconds in event.spent:
         yield Metric(f"synapse.watcher.zk.{what}.elapsed_time", (where, service), seconds * 1000, "ms")
     yield Metric("synapse.watcher.zk.children.bytes", (where, path), event.size, "g")
+    if event.missing:
+        yield Metric("synapse.watcher.zk.children.failed", (where, service))
+        if not event.polled:
+            yield Metric("synapse.watcher.zk.register_failed")
     for _ in range(event.faults):
         yield Metric("synapse.watcher.zk.parse_child_failed")

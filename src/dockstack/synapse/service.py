@@ -10,7 +10,7 @@ from dockstack.events import Emit, Warn
 from dockstack.model import Entry
 from dockstack.settings.multi import PRIMARY
 from dockstack.settings.synapse import SynapseService
-from dockstack.synapse.events import WatcherChosen
+from dockstack.synapse.events import ConfigurationUnusable, WatcherChosen, WatcherUnknown
 from dockstack.synapse.generator import overlay
 from dockstack.synapse.resolve import Resolved, adopted, resolve
 from dockstack.synapse.source import Source
@@ -52,7 +52,8 @@ class Service:
         self.toggle = toggle
         self._answered = asyncio.Event()
         self._sources = tuple(
-            Source(name, watcher, discovery, watchers[watcher]) for watcher, discovery in own.watchers.items()
+            Source(name, watcher, discovery, watchers[watcher], around.outputs)
+            for watcher, discovery in own.watchers.items()
         )
         self._around = around
         self._emit = emit
@@ -137,15 +138,21 @@ class Service:
         await asyncio.Event().wait()
 
     async def _follow(self, source: Source, changed: Callable[[Service], None]) -> None:
-        async for _ in source.follow():
+        async for unusable in source.follow():
+            if unusable:
+                self._emit(ConfigurationUnusable(self.name))
             if self.heard:
                 self._answered.set()
             self._look(source.config if len(self._sources) == 1 else self._resolve().config)
             changed(self)
 
     async def _follow_toggle(self, toggle: Toggle, changed: Callable[[Service], None]) -> None:
+        last: str | None = None
         async for drawn in toggle.draws:
             before = self._toggled
+            if drawn.watcher not in (None, last, *self.own.watchers):
+                self._emit(WatcherUnknown(self.name, str(drawn.watcher)))
+            last = drawn.watcher
             self._toggled, problems = adopted(drawn, before, self.own.watchers)
             self._tell("toggle", tuple(f"service {self.name}: {toggle.url}: {one}" for one in problems))
             if self._toggled != before:

@@ -14,6 +14,7 @@ from kazoo.security import make_acl, make_digest_acl
 from dockstack.events import Warn
 from dockstack.registry import NodeKind, Snapshot
 from dockstack.registry.codec import ServersetDecoder
+from dockstack.registry.events import NodeUnread
 from dockstack.registry.zookeeper import ZooKeeper
 from tests.registry.snapshots import ports, until, until_ports
 from tests.registry.zookeeper.clients import at
@@ -223,10 +224,21 @@ async def test_a_cut_while_reading_gives_no_half_of_the_set(
 ) -> None:
     for number in range(1, 11):
         kazoo.create(f"{root}{PATH}/{node(number)}", data(number), makepath=True)
-    async with opened(at(tap.port, root=root)) as registry:
+    log = Log()
+    async with opened(at(tap.port, root=root), log) as registry:
         lost = tap.lose_reply(opcode, after=4 if opcode == GET else 0)
         assert ports(await anext(follow(registry))) == list(range(1, 11))
         assert lost.is_set()
+    assert log.of(NodeUnread) == ([NodeUnread(root + PATH, child=True)] if opcode == GET else [])
+
+
+async def test_data_of_the_path_itself_that_are_not_read_are_told(tap: Wiretap, kazoo: KazooClient, root: str) -> None:
+    kazoo.create(root + PATH, b"{}", makepath=True)
+    log = Log()
+    async with opened(at(tap.port, root=root), log) as registry:
+        tap.lose_reply(GET)
+        assert (await anext(follow(registry))).data == b"{}"
+    assert log.of(NodeUnread) == [NodeUnread(root + PATH, child=False)]
 
 
 async def test_an_old_server_is_followed_with_one_shot_watches(tap: Wiretap, kazoo: KazooClient, root: str) -> None:
@@ -251,11 +263,12 @@ async def test_a_path_that_may_not_be_made_is_waited_for(
     log = Log()
     async with opened(at(zookeeper.port, root=root), log, persistent) as registry:
         seen = follow(registry, "/later")
-        assert await anext(seen) == Snapshot(())
+        first = await anext(seen)
+        assert (first, first.missing) == (Snapshot(()), True)
         assert "may not be made" in str(log.of(Warn)[0])
         kazoo.delete(root)
         kazoo.create(f"{root}/later/{node(1)}", data(1), makepath=True)
-        await until_ports(seen, [1])
+        assert not (await until_ports(seen, [1])).missing
 
 
 async def test_a_node_that_may_not_be_read_is_named_and_the_rest_serves(

@@ -855,6 +855,31 @@ async def test_the_file_alone_needs_no_haproxy(tmp_path: Path, backs: Origins) -
         await running.until(lambda: "server b_" in stand.file(), "the file follows")
 
 
+async def test_where_others_reload_a_file_that_the_check_refuses_is_not_written(tmp_path: Path, backs: Origins) -> None:
+    stand = Stand(tmp_path, tmp_path / "no-haproxy")
+    candidate = tmp_path / "candidate"
+    settings = stand.settings(
+        {"web": stand.service("web")},
+        do_reloads=False,
+        do_socket=False,
+        do_checks=True,
+        check_command=f"grep -q server {candidate} && ! grep -q 10.6.6.6 {candidate}",
+        candidate_config_file_path=str(candidate),
+    )
+    async with applying(stand, settings) as running:
+        running.put(web=[Instance("10.6.6.6", 80, "bad")])
+        await running.until(lambda: "refuses the new configuration" in str(running.applier.trouble), "told")
+        assert not stand.place.config.exists()
+        running.put(web=await backs.start("a"))
+        await running.until(lambda: stand.place.config.exists() and "server a_" in stand.file(), "a good one")
+        await running.until(lambda: "refuses" not in str(running.applier.trouble), "nothing is wrong")
+        running.put(web=[Instance("10.6.6.6", 80, "bad")])
+        await running.until(lambda: "refuses the new configuration" in str(running.applier.trouble), "told again")
+        assert "10.6.6.6" not in stand.file()
+        assert not candidate.exists()
+    assert "10.6.6.6" not in stand.file()
+
+
 async def test_without_reloads_the_file_has_what_is_wanted_and_the_need_is_told(stand: Stand, backs: Origins) -> None:
     service = stand.service("web", ("mode http", "balance static-rr"))
     async with applying(stand, stand.settings({"web": service}, do_reloads=False)) as running:

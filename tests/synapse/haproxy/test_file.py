@@ -45,6 +45,24 @@ async def test_it_follows_what_is_put(file: File) -> None:
     assert file.path.read_text() == text("2")
 
 
+async def test_what_is_not_permitted_leaves_the_file_as_it_is(file: File) -> None:
+    asked: list[str] = []
+
+    async def permit(content: str) -> bool:
+        asked.append(content)
+        if content == text("2"):
+            file.put(lambda: document("3"))  # what comes while the last one is looked at is not lost
+        return content != text("2")
+
+    file.permit = permit
+    file.put(lambda: document("1"))
+    await eventually(lambda: file.text == text("1"), "the first")
+    file.put(lambda: document("1"))
+    file.put(lambda: document("2"))
+    await eventually(lambda: file.text == text("3"), "the third")
+    assert asked == [text("1"), text("2"), text("3")]
+
+
 async def test_of_a_burst_the_newest_only_is_worked_out(file: File) -> None:
     worked: list[int] = []
 

@@ -83,8 +83,9 @@ async def test_reading_once_makes_nothing(zookeeper: ZooKeeperServer) -> None:
             assert isinstance(registry, Reader)
             while True:
                 async with asyncio.timeout(15):
-                    assert await registry.read("/polled/none", NerveDecoder()) == Snapshot(())
+                    nothing = await registry.read("/polled/none", NerveDecoder())
                     break
+            assert (nothing, nothing.missing) == (Snapshot(()), True)
             assert kazoo.exists("/polled") is None
             kazoo.create("/polled/some/a_1", node("a", 1), makepath=True)
             kazoo.set("/polled/some", b"{}")

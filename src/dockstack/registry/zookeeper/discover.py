@@ -24,6 +24,7 @@ from dockstack.errors import RegistryUnavailable
 from dockstack.events import Emit, Warn
 from dockstack.registry import Decoder, Snapshot
 from dockstack.registry.codec import Decoding, sequence_of
+from dockstack.registry.events import NodeUnread
 from dockstack.registry.zookeeper.paths import join, make, parent, under
 from dockstack.registry.zookeeper.session import Session
 from dockstack.registry.zookeeper.wire import unwatch, watch_below
@@ -66,7 +67,7 @@ class Discovery:
             await self._get(where, once, names, False)
             await self._get_own(where, once, False)
         except exc.NoNode:
-            return Snapshot(())
+            return Snapshot((), missing=True)
         except exc.ResponseError as error:
             raise RegistryUnavailable(f"{where} cannot be read: {error}") from error
         if once.hidden and not once.nodes:
@@ -133,11 +134,12 @@ class Discovery:
         if self._persistent:
             await self._arm(path)
         one_shot = not self._persistent
+        follower.missing = False
         try:
             names = await follower.timed("children", self._children(path, one_shot))
         except exc.NoNode:
             if not await follower.timed("create_path", self._made(path, one_shot)):
-                follower.nodes, follower.hidden, follower.data = {}, set(), b""
+                follower.nodes, follower.hidden, follower.data, follower.missing = {}, set(), b"", True
                 return
             names = await follower.timed("children", self._children(path, one_shot))
         follower.nodes, follower.hidden = {}, set()
@@ -186,14 +188,20 @@ class Discovery:
         if not names:
             return
         requests = [GetDataRequest(path=join(path, name), watch=watch) for name in names]
-        answers = await follower.timed("get", self._session.call_all(requests))
+        try:
+            answers = await follower.timed("get", self._session.call_all(requests))
+        except RegistryUnavailable:
+            self._emit(NodeUnread(path, child=True))
+            raise
         for name, node in zip(names, answers, strict=True):
             follower.drop(name)
             if isinstance(node, exc.NoNode):
                 continue
             if isinstance(node, exc.NoAuth):
                 follower.hidden.add(name)
+                self._emit(NodeUnread(path, child=True))
             elif isinstance(node, exc.ResponseError):
+                self._emit(NodeUnread(path, child=True))
                 raise node
             else:
                 follower.nodes[name] = node.data or b""
@@ -204,6 +212,9 @@ class Discovery:
             follower.data = read.data or b""
         except exc.NoNode:
             follower.data = b""
+        except (RegistryUnavailable, exc.ResponseError):
+            self._emit(NodeUnread(path, child=False))
+            raise
 
     async def _arm(self, path: str) -> None:
         try:
@@ -237,6 +248,7 @@ class _Follower:
         self.nodes: dict[str, bytes] = {}
         self.hidden: set[str] = set()
         self.data = b""
+        self.missing = False
         self.stale = True
         self.restarts = 0
         self._path = path
@@ -251,7 +263,7 @@ class _Follower:
     def snapshot(self) -> Snapshot:
         problems = tuple(f"{under(self._path, name)}: this user may not read it" for name in sorted(self.hidden))
         spent, self._spent = tuple(self._spent), []
-        return replace(self._decoding.snapshot(self.nodes, self.data, problems), spent=spent)
+        return replace(self._decoding.snapshot(self.nodes, self.data, problems), spent=spent, missing=self.missing)
 
     async def timed(self, what: str, request: Awaitable[T]) -> T:
         """The answer; the time until then is part of what the next snapshot has cost."""

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from dockstack.events import WARNING, Event
 from dockstack.registry import Locator
+from dockstack.registry.events import OfASession
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Unreachable(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class Expired(Event):
+class Expired(OfASession):
     """The server has ended the session: what it kept registered is gone and will be registered again."""
 
     level: ClassVar[int] = WARNING

@@ -36,6 +36,9 @@ _DEAF = 15.0
 _OLD_ENOUGH = 10.0
 """Seconds of life after which a HAProxy that ends is started again without a pause."""
 
+_LAST_WRITE = 2.0
+"""Seconds that the last write of the file may take, a check of it included."""
+
 _INSPECT = 30.0
 """Seconds between two looks at the file on disk (jittered to 80-120 %)."""
 
@@ -55,6 +58,8 @@ class Applier:
         self._emit = emit
         self._seats = tuple(Seat(path, policy.removal, emit) for path in policy.sockets)
         self._reloader = Reloader(Parts(policy, drafts, engine, file, self._seats, emit))
+        if policy.guarded:
+            file.permit = self._reloader.permits
         self._wake = asyncio.Event()
         self._tasks: asyncio.TaskGroup
         self._watched: set[Link] = set()
@@ -91,8 +96,7 @@ class Applier:
         found = [] if self._engine.running else ["HAProxy is not running"]
         found += [f"no HAProxy answers on {seat.path}" for seat in self._seats if seat.link is None]
         found += [f"a reload is due: {reason}" for reason in self._reloader.reasons]
-        complaint = self._reloader.complaint
-        said = (complaint,) if complaint else ()
+        said = [one for one in (self._reloader.complaint, self._reloader.objection) if one]
         return (*found, *said, *self._file.trouble, *self._drafts.problems)
 
     def has_applied(self, picture: Picture) -> bool:
@@ -139,9 +143,10 @@ class Applier:
             seat.drop()
         if self._policy.writes:
             try:
-                await self._file.flush()
+                async with asyncio.timeout(_LAST_WRITE):
+                    await self._file.flush()
             except OSError as error:
-                self._emit(Warn(f"{self._file.path} could not be written: {error.strerror}"))
+                self._emit(Warn(f"{self._file.path} could not be written: {error.strerror or 'not in time'}"))
         if not self._found:  # ended before the first picture: a HAProxy of the last run may still be there
             await self._engine.adopt()
         await self._engine.stop()
@@ -339,7 +344,9 @@ class Applier:
                 {service: [Reason(service or None, "the configuration changes")] for service in touched}
             )
         elif self._policy.writes and not self.ready:
-            await self._reloader.write(self._file.render(wanted).text)
+            content = self._file.render(wanted).text
+            if not self._policy.guarded or await self._reloader.permits(content):
+                await self._reloader.write(content)
         elif self._policy.writes and touched:
             self._file.put(lambda: wanted)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from dockstack.events import Emit
@@ -20,10 +20,14 @@ MODE = 0o644
 
 
 class File:
-    """The configuration file on disk. `marked`: it carries the mark of its structure."""
+    """The configuration file on disk. `marked`: it carries the mark of its structure.
+
+    `permit` is asked for each text that was put before it is written; where it refuses, the file stays as it is.
+    """
 
     def __init__(self, path: Path, marked: bool, emit: Emit) -> None:
         self.path = path
+        self.permit: Callable[[str], Awaitable[bool]] | None = None
         self._trouble = Trouble(path)
         self._marked = marked
         self._emit = emit
@@ -62,10 +66,10 @@ class File:
 
     async def write(self, text: str) -> None:
         """The file holds the text when this returns, and what was put before is dropped. Raises OSError."""
-        await self._write((text.encode(),))
-
-    async def _write(self, chunks: tuple[bytes, ...]) -> None:
         self._pending = None
+        await self._replace((text.encode(),))
+
+    async def _replace(self, chunks: tuple[bytes, ...]) -> None:
         self._asked += 1
         await asyncio.to_thread(self._write_in_turn, self._asked, chunks)
 
@@ -80,9 +84,13 @@ class File:
             self._written = number
 
     async def flush(self) -> None:
-        """Writes what was put last, if it has not been written yet. Raises OSError."""
-        if self._pending is not None:
-            await self._write(self.render(self._pending()).chunks)
+        """Writes what was put last, if it has not been written yet and is permitted. Raises OSError."""
+        if self._pending is None:
+            return
+        document, self._pending = self._pending, None
+        rendered = self.render(document())
+        if self.permit is None or rendered.text == self.text or await self.permit(rendered.text):
+            await self._replace(rendered.chunks)
 
     async def read(self) -> str | None:
         """What is on disk now, or None when it cannot be read as text."""

@@ -39,7 +39,8 @@ _BLAMES = 5
 class Policy:
     """What the writer may do. `sockets`: Runtime API sockets that all get every command. Times in seconds.
 
-    `removal`: how long a server that left may keep its connections.
+    `removal`: how long a server that left may keep its connections. `guarded`: whoever makes the reloads has the file
+    checked by us before it is written.
     """
 
     writes: bool
@@ -50,6 +51,7 @@ class Policy:
     interval: float
     jitter: float
     removal: float = 3600.0
+    guarded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,7 @@ class Reloader:
         self._redrafted: frozenset[str] = frozenset()
         self._left = False
         self.complaint = ""
+        self.objection = ""
         self.count = 0
 
     @property
@@ -182,11 +185,21 @@ class Reloader:
         checked = candidate.checked
         self._pending.refused(candidate.mark, asyncio.get_running_loop().time(), checked.sure)
         text = self._file.render(candidate.document).text
-        lines = quoted(checked.alerts, text, self._policy.candidate)
+        self.complaint = self._told(checked, text, self.complaint)
+
+    async def permits(self, content: str) -> bool:
+        """Whether the check takes a text that is to be the file, where others make the reloads; tells what it says."""
+        checked = await self._check_text(content)
+        self.objection = "" if checked.accepted else self._told(checked, content, self.objection)
+        return checked.accepted
+
+    def _told(self, checked: Checked, content: str, before: str) -> str:
+        """Why a text is refused, in a sentence; an event of it where the sentence before was another one."""
+        lines = quoted(checked.alerts, content, self._policy.candidate)
         complaint = f"{checked.by} refuses the new configuration: {lines[0] if lines else 'without a word'}"
-        if complaint != self.complaint:
+        if complaint != before:
             self._parts.emit(CandidateRefused(checked.by, lines, self._parts.engine.running))
-        self.complaint = complaint
+        return complaint
 
     async def _decide(self, candidate: Candidate, tasks: asyncio.TaskGroup) -> None:
         if not candidate.checked.accepted:

@@ -109,7 +109,7 @@ def discovered(
     """What the metrics count: a read that began at that moment (monotonic seconds), if it is known."""
     seconds = None if began is None else monotonic() - began
     size = sum(len(instance.name or "") for instance in snapshot.instances)
-    return Discovered(locator, path, seconds, size, len(snapshot.problems), polled, snapshot.spent)
+    return Discovered(locator, path, seconds, size, len(snapshot.problems), polled, snapshot.spent, snapshot.missing)
 
 
 def decoder(settings: DecodeSettings) -> Decoder:

@@ -54,7 +54,7 @@ async def run(settings: NerveSettings, options: Options, emit: Emit) -> None:
     path is too long.
     """
     pictures: Latest[Picture] = Latest()
-    read = _planned(settings, options, pictures.peek)
+    read = _planned(settings, _terms(settings, options), pictures.peek)
     socket = socket_in(options.run_dir, SOCKET)
     async with sending(settings.statsd, metrics) as count:
         tell = fan_out(emit, count)
@@ -71,10 +71,13 @@ class _Read:
     terms: Terms | None
 
 
-def _planned(settings: NerveSettings, options: Options, look: Look) -> _Read:
+def _planned(settings: NerveSettings, terms: Terms | None, look: Look) -> _Read:
     """Raises ConfigurationError."""
-    terms = None if options.labels is None else options.labels(settings)
     return _Read(settings, plan(settings, look), terms)
+
+
+def _terms(settings: NerveSettings, options: Options) -> Terms | None:
+    return None if options.labels is None else options.labels(settings)
 
 
 async def _live(read: _Read, pictures: Latest[Picture], socket: Path, options: Options, emit: Emit) -> None:
@@ -128,7 +131,8 @@ async def _read_again(
     reload: Callable[[], NerveSettings], options: Options, look: Look, provider: Provider, emit: Emit
 ) -> _Read | None:
     try:
-        fresh = _planned(await asyncio.to_thread(reload), options, look)
+        settings = await asyncio.to_thread(reload)
+        fresh = _planned(settings, await asyncio.to_thread(_terms, settings, options), look)
         if fresh.terms is not None and (problems := provider.faults(fresh.terms)):
             raise ConfigurationError(*problems)
     except ConfigurationError as error:

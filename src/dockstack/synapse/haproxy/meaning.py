@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 from dockstack.synapse.haproxy.model import Backend, Section, Server
+from dockstack.synapse.haproxy.server import number_in
 from dockstack.synapse.haproxy.words import split
 
 # Algorithms that look servers up in a table made at the start, unless `hash-type consistent` is said.
@@ -35,11 +36,11 @@ def defaults_of(head: Sequence[Section]) -> tuple[str, ...]:
 
 def static_ids(lines: Sequence[str]) -> frozenset[int]:
     """Ids that `server` lines among a backend's own lines have taken."""
-    found = set()
+    found: set[int | None] = set()
     for text in _arguments(lines, "server"):
         words = text.split()
-        found |= {int(after) for word, after in itertools.pairwise(words) if word == "id" and after.isdigit()}
-    return frozenset(found)
+        found |= {number_in(after) for word, after in itertools.pairwise(words) if word == "id"}
+    return frozenset(number for number in found if number is not None)
 
 
 def _arguments(lines: Sequence[str], keyword: str) -> list[str]:

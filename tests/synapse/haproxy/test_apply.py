@@ -346,6 +346,28 @@ async def test_a_server_that_haproxy_does_not_take_is_left_out_by_name(stand: St
         assert await answers(stand.ports["web"]) == {"a", "bad"}
 
 
+@pytest.mark.parametrize("options", ["resolvers nobody", "redir /x", "ssl force-tlsv12 no-tlsv12"])
+async def test_a_registration_whose_fault_haproxy_hides_takes_nobody_else_along(
+    stand: Stand, backs: Origins, options: str
+) -> None:
+    """HAProxy names the server in another form, the backend alone, and nobody at all."""
+    services = {"db": stand.service("db", TCP), "other": stand.service("other")}
+    async with applying(stand, stand.settings(services)) as running:
+        await running.apply(db=await backs.start("a"), other=await backs.start("o"))
+        bad = await backs.start("bad", haproxy_server_options=options)
+        running.put(db=[*await backs.start("a", "b"), *bad])
+        more = stand.settings({"other": stand.service("other", (*HTTP, "option httpclose"))})
+        running.picture = running.picture.with_service("other", more.services["other"])
+        running.put()
+        await running.until(lambda: "httpclose" in stand.file(), "the reload that another service needs")
+        await running.applied()
+        assert await answers(stand.ports["db"]) == {"a", "b"}
+        assert await answers(stand.ports["other"]) == {"o"}
+        assert stand.told.of(ServiceRefused) == []
+        assert [one for one in running.applier.trouble if "bad_127" not in one] == []
+        assert len(stand.told.of(ServerRefused)) == 1
+
+
 async def test_it_starts_without_a_server_that_haproxy_does_not_take(stand: Stand, backs: Origins) -> None:
     async with applying(stand, stand.settings({"web": stand.service("web")})) as running:
         bad = await backs.start("bad", haproxy_server_options="nonsense here")

@@ -24,6 +24,7 @@ from dockstack.synapse.haproxy.link import Link, from_file, open_link
 from dockstack.synapse.haproxy.process import Place
 from dockstack.synapse.names import Names
 from tests.servers.ports import free_port
+from tests.waiting import eventually
 
 HTTP = ("mode http", "balance roundrobin", "option redispatch", "retries 3")
 TCP = ("mode tcp",)
@@ -83,7 +84,24 @@ class Stand:
         return self.place.config.read_text()
 
     def masters(self) -> list[int]:
-        return [pid for pid in process.ours(self.place.master_socket) if os.getpgid(pid) == pid]
+        found = []
+        for pid in process.ours(self.place.master_socket):
+            with suppress(ProcessLookupError):
+                if os.getpgid(pid) == pid:
+                    found.append(pid)
+        return found
+
+    async def master(self) -> int:
+        """The one master, as soon as there is exactly one: it executes itself after a start, up to 3.0 after a reload
+        too, and has no command line for a moment."""
+        found: list[int] = []
+
+        def one() -> bool:
+            found[:] = self.masters()
+            return len(found) == 1
+
+        await eventually(one, "one HAProxy")
+        return found[0]
 
     async def link(self) -> Link:
         """A look at HAProxy from outside, over a connection of our own."""

@@ -91,7 +91,7 @@ async def test_nothing_is_touched_before_the_first_catalog(stand: Stand, backs: 
         assert not stand.place.config.exists()
         await running.apply(web=await backs.start("a", "b"))
         assert await answers(stand.ports["web"]) == {"a", "b"}
-        assert len(stand.masters()) == 1
+        await stand.master()
     assert stand.masters() == []
     assert not accepts(stand.ports["web"])
 
@@ -259,18 +259,18 @@ async def test_a_dead_host_name_is_left_out_and_a_good_one_is_resolved(stand: St
 
 async def test_a_fixed_table_needs_a_reload_and_their_rate_is_limited(stand: Stand, backs: Origins) -> None:
     service = stand.service("web", ("mode http", "balance static-rr"))
-    async with applying(stand, stand.settings({"web": service}, restart_interval=1.0)) as running:
+    async with applying(stand, stand.settings({"web": service}, restart_interval=2.0)) as running:
         await running.apply(web=await backs.start("a"))
         loop = asyncio.get_running_loop()
         begun = loop.time()
         await running.apply(web=await backs.start("a", "b"))
-        assert loop.time() - begun < 0.9  # the first is made at once
+        assert loop.time() - begun < 1.8  # the first is made at once
         for name in "cdefg":
             running.put(web=await backs.start("a", "b", name))
             await asyncio.sleep(0.02)
         await running.applied()
         assert running.applier.reloads == 2
-        assert loop.time() - begun > 0.9
+        assert loop.time() - begun > 1.8
         assert await answers(stand.ports["web"]) == {"a", "b", "g"}
 
 
@@ -301,8 +301,8 @@ async def test_a_reload_that_is_needed_no_more_is_not_made(stand: Stand, backs: 
         begun.unlink()
         running.put(fixed=await backs.start("a", "b"))
         await running.until(begun.exists, "the check has begun")
-        (master,) = stand.masters()
-        os.kill(master, signal.SIGKILL)  # the next one is started with all that is wanted
+        haproxy = await stand.master()
+        os.kill(haproxy, signal.SIGKILL)  # the next one is started with all that is wanted
         await running.applied()
         assert await answers(stand.ports["fixed"]) == {"a", "b"}
         await running.apply(web=await backs.start("a", "c"))
@@ -597,7 +597,7 @@ async def test_a_haproxy_that_is_killed_is_started_again(stand: Stand, backs: Or
             await running.until(lambda c=count: len(stand.told.of(HaproxyEnded)) > c, "its end is noticed")
             await running.applied()
             assert await answers(stand.ports["web"]) == {"a", "b"}
-            assert len(stand.masters()) == 1
+            await stand.master()
         await running.apply(web=await backs.start("b", "c"))
         assert await answers(stand.ports["web"]) == {"b", "c"}
 
@@ -614,7 +614,7 @@ async def test_a_haproxy_that_dies_in_a_reload_is_started_again(stand: Stand, ba
             await running.until(lambda n=number: len(stand.told.of(HaproxyEnded)) > n, "its end is noticed")
             await running.applied()
             assert await answers(stand.ports["web"]) == {"a", f"o{number}"}
-            assert len(stand.masters()) == 1
+            await stand.master()
 
 
 async def test_a_master_that_cannot_be_asked_does_not_stop_the_changes(
@@ -648,7 +648,7 @@ async def test_a_reload_by_somebody_else_is_noticed_after_the_next_change(
         assert (await master.reload(stand.place.master_socket, 5)).accepted
         running.put(web=await backs.start(*names))
         await serves(running, "web", set(names))
-        assert len(stand.masters()) == 1
+        await stand.master()
         assert running.applier.reloads == 0
 
 
@@ -748,14 +748,14 @@ async def test_an_adopted_haproxy_with_another_structure_is_reloaded_once(stand:
     services = {"web": stand.service("web")}
     async with applying(stand, stand.settings(services), leave=True) as running:
         await running.apply(web=await backs.start("a"))
-    before = stand.masters()
+    before = await stand.master()
     services["more"] = stand.service("more")
     async with applying(stand, stand.settings(services)) as running:
         await running.apply(web=await backs.start("a"), more=await backs.start("b"))
         assert await answers(stand.ports["more"]) == {"b"}
         assert await answers(stand.ports["web"]) == {"a"}
         assert running.applier.reloads == 1
-        assert stand.masters() == before
+        assert await stand.master() == before
 
 
 async def test_a_file_ahead_of_the_process_means_a_reload(stand: Stand, backs: Origins) -> None:
@@ -818,11 +818,11 @@ async def test_one_that_is_being_ended_is_not_adopted(stand: Stand, backs: Origi
     before = (await master.processes(stand.place.master_socket, 5)).master  # one that does not answer loses signals
     os.kill(before, signal.SIGUSR1)
     await eventually(lambda: not accepts(stand.ports["db"]), "nobody listens")
-    assert stand.masters() == [before]
+    assert await stand.master() == before
     async with applying(stand, settings) as running:
         await running.apply(db=await backs.start("a", "b"))
         assert await answers(stand.ports["db"]) == {"a", "b"}
-        assert stand.masters() not in ([], [before])
+        assert await stand.master() != before
     session.close()
 
 
@@ -850,7 +850,7 @@ async def test_a_daemon_line_is_overruled(stand: Stand, backs: Origins) -> None:
         await running.apply(web=await backs.start("a"))
         await running.apply(web=await backs.start("b"))
         assert await answers(stand.ports["web"]) == {"b"}
-        assert len(stand.masters()) == 1
+        await stand.master()
         assert "\tdaemon\n" in stand.file()
     assert stand.masters() == []
 
@@ -951,6 +951,6 @@ async def test_an_end_is_quick_and_leaves_no_process(stand: Stand, backs: Origin
         await running.apply(db=await backs.start("a"))
         _, writer = await asyncio.open_connection("127.0.0.1", stand.ports["db"])
         begun = loop.time()
-    assert loop.time() - begun < 3
+    assert loop.time() - begun < 5  # what is promised for an end
     assert process.ours(stand.place.master_socket) == ()
     writer.close()

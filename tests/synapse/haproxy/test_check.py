@@ -47,8 +47,8 @@ async def test_a_command_that_takes_too_long_is_a_refusal_with_what_it_said() ->
 
 async def test_a_daemon_left_behind_does_not_hold_the_command() -> None:
     before = time.monotonic()
-    assert (await shell("sleep 5 & echo done", 4)).lines == ("done",)
-    assert time.monotonic() - before < 4
+    assert (await shell("sleep 20 & echo done", 15)).lines == ("done",)
+    assert time.monotonic() - before < 15
 
 
 async def test_a_command_has_the_shell() -> None:

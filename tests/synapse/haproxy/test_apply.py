@@ -497,6 +497,21 @@ async def test_a_candidate_that_cannot_be_written_is_no_refusal_of_haproxy(stand
         await serves(running, "db", {"b"})
 
 
+async def test_a_master_socket_that_was_deleted_does_not_hold_up_reloads(stand: Stand, backs: Origins) -> None:
+    service = stand.service("web", ("mode http", "balance static-rr"))
+    async with applying(stand, stand.settings({"web": service})) as running:
+        await running.apply(web=await backs.start("a"))
+        haproxy = await stand.master()
+        await master.processes(stand.place.master_socket, 5)  # at its start it makes the socket twice
+        stand.place.master_socket.unlink()
+        for names in ("ab", "abc"):
+            await running.apply(web=await backs.start(*names), limit=20)
+            assert await answers(stand.ports["web"]) == {*names}
+        assert running.applier.reloads == 2
+        assert await stand.master() == haproxy
+        assert stand.told.texts().count("is gone: HAProxy") == 1
+
+
 async def test_a_reload_that_is_refused_leaves_the_old_file_and_worker(stand: Stand, backs: Origins) -> None:
     """The check cannot see that an address is taken; the new worker does."""
     services = {"web": stand.service("web")}

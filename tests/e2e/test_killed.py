@@ -22,7 +22,7 @@ ROUNDS = 3
 
 def is_ready(run_dir: Path) -> bool:
     asked = [sys.executable, "-m", "dockstack", "ready", "--run-dir", str(run_dir)]
-    return subprocess.run(asked, check=False, capture_output=True, timeout=20).returncode == 0
+    return subprocess.run(asked, check=False, capture_output=True, timeout=120).returncode == 0
 
 
 def masters(run_dir: Path) -> int:
@@ -51,7 +51,7 @@ async def test_a_killed_synapse_costs_no_request_and_leaves_one_haproxy(
 
     def synapse(stack: ExitStack) -> Daemon:
         daemon = stack.enter_context(dockstack(scratch / "synapse.log", *command))
-        until("readiness", lambda: is_ready(run_dir), 15, daemon)
+        until("readiness", lambda: is_ready(run_dir), 30, daemon)
         return daemon
 
     def nerve(stack: ExitStack, name: str) -> None:
@@ -59,7 +59,7 @@ async def test_a_killed_synapse_costs_no_request_and_leaves_one_haproxy(
         at = ["--run-dir", str(scratch / name), "--state-dir", str(scratch / f"{name}-state"), "-i", name]
         spec = ["-d", url, "-s", f"web:http:{origin.port}:/web", "-r", "web:.check_interval=0.2"]
         daemon = stack.enter_context(dockstack(scratch / f"{name}.log", "nerve", *spec, *at, SERVICE_HOST="127.0.0.1"))
-        until("the registration", lambda: is_ready(scratch / name), 15, daemon)
+        until("the registration", lambda: is_ready(scratch / name), 30, daemon)
 
     with ExitStack() as stack:
         for name in ("one", "two"):

@@ -124,7 +124,7 @@ class Running:
             self.picture = self.picture.with_entry(name, Entry(tuple(instances)))
         self.pictures.put(self.picture)
 
-    async def until(self, condition: Any, what: str, limit: float = 10.0) -> None:
+    async def until(self, condition: Any, what: str, limit: float = 30.0) -> None:
         """Waits for a condition, and fails at once when the writer has."""
         loop = asyncio.get_running_loop()
         end = loop.time() + limit
@@ -135,12 +135,12 @@ class Running:
                 raise TimeoutError(f"{what}: not within {limit:g} s\n{self.stand.told.texts()}\n{self.applier.trouble}")
             await asyncio.sleep(0.002)
 
-    async def apply(self, limit: float = 10.0, **services: list[Instance]) -> None:
+    async def apply(self, limit: float = 30.0, **services: list[Instance]) -> None:
         """Puts these instances and waits until HAProxy has them."""
         self.put(**services)
         await self.applied(limit)
 
-    async def applied(self, limit: float = 10.0) -> None:
+    async def applied(self, limit: float = 30.0) -> None:
         """Waits until HAProxy has what was put last."""
         await self.until(lambda: self.applier.has_applied(self.picture), "applied", limit)
 

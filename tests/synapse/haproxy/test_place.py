@@ -215,7 +215,7 @@ def accepts(haproxy: HaproxyBinary, directory: Path, *lines: str) -> bool:
     timeouts = [f"timeout {one} 1s" for one in ("connect", "client", "server")]
     path.write_text("\n".join(["defaults", "mode http", *timeouts, "listen b", "bind 127.0.0.1:1", *lines, ""]))
     return (
-        subprocess.run([haproxy.path, "-c", "-f", path], capture_output=True, timeout=30, check=False).returncode == 0
+        subprocess.run([haproxy.path, "-c", "-f", path], capture_output=True, timeout=120, check=False).returncode == 0
     )
 
 

@@ -24,7 +24,8 @@ _ONE_ARGUMENT = frozenset(_WITH_ARGUMENT.split())
 
 
 def split(text: str) -> tuple[str, ...]:
-    """The words of a line. Raises ValueError for a quote that is not closed, a last backslash and a comment."""
+    """The words of a line. Raises ValueError for a quote that is not closed, a last backslash, a comment, and a line
+    break that white space does not stand for."""
     if _PLAIN.fullmatch(text):
         return tuple(text.split())
     words = []
@@ -34,6 +35,8 @@ def split(text: str) -> tuple[str, ...]:
         if not word:
             found = text[at : at + 20]
             raise ValueError(f"`{found}` begins a comment" if text[at] == "#" else f"`{found}` is not closed")
+        if "\n" in word or "\r" in word:  # it would begin a line of its own in the file
+            raise ValueError(f"{word[:40]!r} has a line break in it")
         words.append(word)
         at += len(word)
         blank = _match(_BLANK, text, at)

@@ -17,6 +17,8 @@ _NAMED = re.compile(
 )
 _PROXY = re.compile(r"\b(?:[Pp]roxy|[Bb]ackend|[Ff]rontend) '(?P<name>[^']+)'")
 
+_LONGEST = 2000  # characters of a line that are told
+
 
 @dataclass(frozen=True, slots=True)
 class Blame:
@@ -104,6 +106,6 @@ def quoted(said: Iterable[str], text: str, file: Path) -> tuple[str, ...]:
         place = _PLACE.search(words)
         if place is None or place["file"] != str(file) or not 0 < int(place["line"]) <= len(lines):
             return words
-        return f"{words} (the line is: {lines[int(place['line']) - 1].strip()})"
+        return f"{words} (the line is: {lines[int(place['line']) - 1].strip()[:_LONGEST]})"
 
     return tuple(map(quote, said))

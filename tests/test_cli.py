@@ -27,7 +27,7 @@ def run(cwd: Path, *arguments: str, **environment: str) -> subprocess.CompletedP
         env={"PATH": os.environ["PATH"], "HOME": str(cwd), "XDG_RUNTIME_DIR": str(cwd), **environment},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
 
@@ -175,7 +175,7 @@ print(*(name for name in ("aiohttp", "pydantic", "aiozk", "asyncio", "yaml", "jq
 )
 def test_a_command_loads_what_it_needs(arguments: tuple[str, ...], loaded: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", LOADED, *arguments], capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, "-c", LOADED, *arguments], capture_output=True, text=True, timeout=120, check=True
     )
     assert done.stdout.splitlines()[-1] == loaded
 
@@ -208,7 +208,7 @@ def test_each_role_is_a_command_of_its_own(role: str, tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
     assert (done.returncode, done.stderr) == (2, "dockstack: none.yaml: there is no such file\n")
@@ -240,7 +240,7 @@ def test_a_daemon_is_asked_how_it_is(tmp_path: Path, service: int) -> None:
     assert nobody.returncode == 1
     assert "no daemon runs in" in nobody.stderr
     with dockstack(tmp_path / "log", *nerve(tmp_path, service), SERVICE_HOST="127.0.0.1") as daemon:
-        until("readiness", lambda: answers(tmp_path, "ready").returncode == 0, 10, daemon)
+        until("readiness", lambda: answers(tmp_path, "ready").returncode == 0, 30, daemon)
         well = answers(tmp_path, "health")
         assert (well.returncode, well.stderr) == (0, "")
         assert well.stdout.startswith("nerve: ")
@@ -258,18 +258,18 @@ def test_a_daemon_is_asked_how_it_is(tmp_path: Path, service: int) -> None:
 
 def test_a_killed_daemon_is_not_well(tmp_path: Path, service: int) -> None:
     with dockstack(tmp_path / "log", *nerve(tmp_path, service), SERVICE_HOST="127.0.0.1") as daemon:
-        until("readiness", lambda: answers(tmp_path, "ready").returncode == 0, 10, daemon)
+        until("readiness", lambda: answers(tmp_path, "ready").returncode == 0, 30, daemon)
         daemon.kill()
         dead = answers(tmp_path, "health")
         assert dead.returncode == 1
         assert "nerve.sock: Connection refused" in dead.stderr
     with dockstack(tmp_path / "log", *nerve(tmp_path, service), SERVICE_HOST="127.0.0.1") as again:
-        until("readiness after the kill", lambda: answers(tmp_path, "ready").returncode == 0, 10, again)
+        until("readiness after the kill", lambda: answers(tmp_path, "ready").returncode == 0, 30, again)
 
 
 def test_the_log_has_a_time_and_a_level_in_each_line(tmp_path: Path, service: int) -> None:
     with dockstack(tmp_path / "log", *nerve(tmp_path, service), SERVICE_HOST="127.0.0.1") as daemon:
-        until("a line of the log", lambda: "web" in daemon.output, 10, daemon)
+        until("a line of the log", lambda: "web" in daemon.output, 30, daemon)
         daemon.terminate()
     assert (
         f"INFO dockstack nerve {__version__}, pid {daemon.process.pid}, run directory " in daemon.output.splitlines()[0]
@@ -290,12 +290,12 @@ def test_a_broken_file_on_sighup_keeps_the_old_one(tmp_path: Path, service: int)
     entry = f"{{host: 127.0.0.1, port: {service}, reporter_type: file, file_directory: {tmp_path}/registry, file_path: "
     config.write_text(f"instance_id: i\nservices:\n  one: {entry}/one}}\n")
     with dockstack(tmp_path / "log", "nerve", "-c", str(config), "--run-dir", str(tmp_path / "run")) as daemon:
-        until("the registration of one", lambda: any((tmp_path / "registry/one").glob("*")), 10, daemon)
+        until("the registration of one", lambda: any((tmp_path / "registry/one").glob("*")), 30, daemon)
         config.write_text("instance_id: i\nservices:\n  one: {fail: 2}\n")
         hang_up(daemon)
-        until("the refusal", lambda: "nerve.yaml:3: services.one.fail: unknown key" in daemon.output, 10, daemon)
+        until("the refusal", lambda: "nerve.yaml:3: services.one.fail: unknown key" in daemon.output, 30, daemon)
         assert any((tmp_path / "registry/one").glob("*"))
         config.write_text(f"instance_id: i\nservices:\n  one: {entry}/one}}\n  two: {entry}/two}}\n")
         hang_up(daemon)
-        until("the registration of two", lambda: any((tmp_path / "registry/two").glob("*")), 10, daemon)
+        until("the registration of two", lambda: any((tmp_path / "registry/two").glob("*")), 30, daemon)
         daemon.terminate()

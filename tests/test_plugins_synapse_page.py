@@ -92,7 +92,7 @@ def test_what_the_example_does_not_like_is_refused(directory: Path) -> None:
         env={"PYTHONPATH": f"{SOURCES}:{directory}", "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
     assert (done.returncode, "`list` is missing" in done.stderr) == (2, True)

@@ -69,7 +69,7 @@ def file_of(kind: str, run_dir: Path) -> str:
 def test_haproxy_takes_each_type_without_a_word(kind: str, haproxy: HaproxyBinary, tmp_path: Path) -> None:
     file = tmp_path / "haproxy.cfg"
     file.write_text(file_of(kind, tmp_path))
-    done = subprocess.run([haproxy.path, "-c", "-f", file], capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run([haproxy.path, "-c", "-f", file], capture_output=True, text=True, timeout=120, check=False)
     said = [line for line in (done.stdout + done.stderr).splitlines() if "Configuration file is valid" not in line]
     assert (done.returncode, said) == (0, [])
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 
-def wait_until(condition: Callable[[], bool], what: str, limit: float = 10.0, pause: float = 0.01) -> None:
+def wait_until(condition: Callable[[], bool], what: str, limit: float = 30.0, pause: float = 0.01) -> None:
     """Blocks until the condition holds, asked every `pause` seconds; TimeoutError says `what` after `limit` seconds."""
     end = time.monotonic() + limit
     while not condition():
@@ -16,7 +16,7 @@ def wait_until(condition: Callable[[], bool], what: str, limit: float = 10.0, pa
         time.sleep(pause)
 
 
-async def eventually(condition: Callable[[], bool], what: str, limit: float = 10.0, pause: float = 0.005) -> None:
+async def eventually(condition: Callable[[], bool], what: str, limit: float = 30.0, pause: float = 0.005) -> None:
     """As `wait_until`, while the event loop goes on."""
     loop = asyncio.get_running_loop()
     end = loop.time() + limit

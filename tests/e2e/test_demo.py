@@ -53,7 +53,7 @@ def test_an_interrupted_demo_leaves_nothing(scratch: Path, with_signal: signal.S
     until("the load", lambda: "a steady load" in (scratch / "out").read_text(), 30)
     running.send_signal(with_signal)
     assert running.wait(20) == 130, (scratch / "out").read_text()
-    until("the end of all processes", lambda: nothing_left(scratch), 5)
+    until("the end of all processes", lambda: nothing_left(scratch), 30)
 
 
 def test_a_killed_demo_takes_its_processes_along_and_the_next_one_tidies_up(scratch: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_killed_demo_takes_its_processes_along_and_the_next_one_tidies_up(scra
     until("the load", lambda: "a steady load" in (scratch / "out").read_text(), 30)
     killed.kill()
     killed.wait(5)
-    until("the end of all processes", lambda: not processes(str(scratch)), 15)
+    until("the end of all processes", lambda: not processes(str(scratch)), 30)
     assert demo(scratch).wait(60) == 0, (scratch / "out").read_text()
     assert nothing_left(scratch)
 

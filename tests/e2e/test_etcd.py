@@ -25,7 +25,7 @@ def answers(port: int) -> bool:
 
 def is_ready(run_dir: Path) -> bool:
     asked = [sys.executable, "-m", "dockstack", "ready", "--run-dir", str(run_dir)]
-    return subprocess.run(asked, check=False, capture_output=True, timeout=20).returncode == 0
+    return subprocess.run(asked, check=False, capture_output=True, timeout=120).returncode == 0
 
 
 def test_over_etcd(tmp_path: Path) -> None:
@@ -42,11 +42,11 @@ def test_over_etcd(tmp_path: Path) -> None:
         with dockstack(
             scratch / "synapse.log", *ambassador, "--bind", "127.0.0.1", "--stats", "off", *where("synapse")
         ) as synapse:
-            until("readiness", lambda: is_ready(scratch / "synapse"), 15, synapse)
+            until("readiness", lambda: is_ready(scratch / "synapse"), 30, synapse)
             with dockstack(
                 scratch / "nerve.log", *registrar, *where("nerve"), "-i", "i-1", SERVICE_HOST="127.0.0.1"
             ) as nerve:
-                until("an answer", lambda: answers(front), 15, nerve)
+                until("an answer", lambda: answers(front), 30, nerve)
                 (name,) = server.members("/nerve/web/")
                 assert name.startswith("i-1_")
             assert answers(front)  # the last servers are kept where a registry has none

@@ -24,7 +24,7 @@ from tests.servers.zookeeper import ZooKeeperServer
 from tests.waiting import wait_until
 
 CASES = Path(__file__).parent
-LIMIT = 8.0
+LIMIT = 30.0
 Ids = dict[str, dict[str, int | None]]
 RUN = sorted(path.parent.name for path in CASES.glob("*/synapse.yaml"))
 

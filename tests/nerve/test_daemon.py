@@ -54,7 +54,7 @@ class Nerve:
         paths = ("--run-dir", str(self.home / "run"), "--state-dir", str(self.home / "state"))
         with dockstack(self.home / "log", "nerve", "-c", str(self.file), *paths, *arguments) as daemon:
             self.daemon = daemon
-            until("an answer", lambda: self.asks("health") is not None, 15, daemon)
+            until("an answer", lambda: self.asks("health") is not None, 30, daemon)
             yield daemon
 
     def asks(self, question: Any) -> Report | None:
@@ -121,13 +121,13 @@ def test_it_registers_what_is_healthy_and_withdraws_within_a_second(nerve: Nerve
 
 def test_the_drain_is_after_the_withdrawal(nerve: Nerve) -> None:
     nerve.write({"plain": {}})
-    with nerve.running("--drain", "2") as daemon:
+    with nerve.running("--drain", "4") as daemon:
         nerve.until_ready()
         began = time.monotonic()
         daemon.process.send_signal(signal.SIGTERM)
-        until("the withdrawal", lambda: not nerve.nodes("plain"), 1, daemon)
-        assert daemon.process.wait(8) == 0
-        assert time.monotonic() - began > 2
+        until("the withdrawal", lambda: not nerve.nodes("plain"), 4, daemon)
+        assert daemon.process.wait(30) == 0
+        assert time.monotonic() - began > 4
 
 
 def test_a_hang_up_changes_adds_and_removes(nerve: Nerve, backend: socket.socket) -> None:
@@ -147,9 +147,9 @@ def test_a_hang_up_changes_adds_and_removes(nerve: Nerve, backend: socket.socket
         looking.start()
         nerve.write({"web": {**checked(backend), "weight": 9}, "new": {}, "same": {}})
         nerve.hang_up()
-        until("the new weight", lambda: [node.get("weight") for node in nerve.nodes("web")] == [9], 5, daemon)
-        until("the new service", lambda: len(nerve.nodes("new")) == 1, 5, daemon)
-        until("the old service's end", lambda: not nerve.nodes("old"), 5, daemon)
+        until("the new weight", lambda: [node.get("weight") for node in nerve.nodes("web")] == [9], 30, daemon)
+        until("the new service", lambda: len(nerve.nodes("new")) == 1, 30, daemon)
+        until("the old service's end", lambda: not nerve.nodes("old"), 30, daemon)
         over.set()
         looking.join()
         assert gaps == 0
@@ -173,12 +173,12 @@ def test_a_broken_file_on_a_hang_up_keeps_the_old_one(nerve: Nerve, broken: str,
         nerve.until_ready()
         nerve.file.write_text(broken)
         nerve.hang_up()
-        until("the complaint", lambda: "the configuration was not reloaded" in daemon.output, 5, daemon)
+        until("the complaint", lambda: "the configuration was not reloaded" in daemon.output, 30, daemon)
         assert words in daemon.output
         assert len(nerve.nodes("web")) == 1
         nerve.write({"web": {"weight": 3}})
         nerve.hang_up()
-        until("the next file", lambda: [node.get("weight") for node in nerve.nodes("web")] == [3], 5, daemon)
+        until("the next file", lambda: [node.get("weight") for node in nerve.nodes("web")] == [3], 30, daemon)
 
 
 # On a real ZooKeeper.
@@ -323,20 +323,20 @@ def test_it_starts_without_a_registry_and_registers_when_there_is_one(
     server.kill()
     nerve.write(on_zookeeper(server, "/late"))
     with nerve.running() as daemon:
-        until("a failed try", nerve.is_ready, 15, daemon)
+        until("a failed try", nerve.is_ready, 30, daemon)
         server.start()
         with observer(server) as client:
-            until("the registration", lambda: len(leaves(client, "/late")) == 1, 5, daemon)
+            until("the registration", lambda: len(leaves(client, "/late")) == 1, 30, daemon)
 
 
 def test_a_node_that_others_delete_is_put_back_within_an_interval(zookeeper: ZooKeeperServer, nerve: Nerve) -> None:
-    nerve.write(on_zookeeper(zookeeper, "/deleted", check_interval=0.5))
+    nerve.write(on_zookeeper(zookeeper, "/deleted", check_interval=3))
     with observer(zookeeper) as client, nerve.running() as daemon:
         nerve.until_ready()
         (node,) = leaves(client, "/deleted")
         client.delete(node)
-        took = until("the node is back", lambda: leaves(client, "/deleted") not in ([], [node]), 5, daemon)
-        assert took < 0.5
+        took = until("the node is back", lambda: leaves(client, "/deleted") not in ([], [node]), 30, daemon)
+        assert took < 3
 
 
 # Its files and its heartbeat.
@@ -349,17 +349,17 @@ def test_a_changed_file_is_taken_over_and_a_broken_one_is_not(nerve: Nerve) -> N
     with nerve.running() as daemon:
         nerve.until_ready()
         nerve.write({"web": {"weight": 3}}, service_conf_dir=str(services))
-        until("the new weight", lambda: [node.get("weight") for node in nerve.nodes("web")] == [3], 5, daemon)
+        until("the new weight", lambda: [node.get("weight") for node in nerve.nodes("web")] == [3], 30, daemon)
         good = nerve.file.read_text()
         nerve.file.write_text("services: {web: {host: h")
-        until("the complaint", lambda: "the configuration was not reloaded" in daemon.output, 5, daemon)
+        until("the complaint", lambda: "the configuration was not reloaded" in daemon.output, 30, daemon)
         assert len(nerve.nodes("web")) == 1
         nerve.file.write_text(good)
         web = json.loads(good)["services"]["web"]
         (services / "api.json").write_text(json.dumps({**web, "file_path": "/nerve/api"}))
-        until("the service of a new file", lambda: len(nerve.nodes("api")) == 1, 5, daemon)
+        until("the service of a new file", lambda: len(nerve.nodes("api")) == 1, 30, daemon)
         (services / "api.json").unlink()
-        until("its end", lambda: not nerve.nodes("api"), 5, daemon)
+        until("its end", lambda: not nerve.nodes("api"), 30, daemon)
         assert daemon.output.count("was not reloaded") == 1
 
 
@@ -367,7 +367,7 @@ def test_its_heart_beats(nerve: Nerve) -> None:
     beat = nerve.home / "beat"
     nerve.write({"web": {}}, heartbeat_path=str(beat))
     with nerve.running() as daemon:
-        until("the heartbeat", beat.exists, 5, daemon)
+        until("the heartbeat", beat.exists, 30, daemon)
 
 
 def test_copies_for_a_load_test_are_registered(nerve: Nerve) -> None:
@@ -384,7 +384,7 @@ def test_its_metrics_arrive(zookeeper: ZooKeeperServer, nerve: Nerve, backend: s
         with nerve.running() as daemon:
             nerve.until_ready()
             wanted = "nerve.watcher.status.service_check:"
-            until("a metric", lambda: any(line.startswith(wanted) for line in receiver.lines()), 5, daemon)
+            until("a metric", lambda: any(line.startswith(wanted) for line in receiver.lines()), 30, daemon)
             daemon.terminate()
         names = {line.partition(":")[0] for line in receiver.lines()}
         transition = "nerve.watcher.status.transition:1|c|#new_status:up,service_name:s0"

@@ -32,15 +32,21 @@ def test_the_pace_keeps_the_promise() -> None:
 
 
 async def test_it_is_made_and_touched_but_not_while_something_is_stuck(tmp_path: Path) -> None:
-    file, well = tmp_path / "beat", True
-    async with beating(lambda: str(file), lambda: well):
+    file, well, asked = tmp_path / "beat", True, 0
+
+    def is_well() -> bool:
+        nonlocal asked
+        asked += 1
+        return well
+
+    async with beating(lambda: str(file), is_well):
         await eventually(file.exists, "the file")
         before = age(file)
         await eventually(lambda: age(file) > before, "the next touch")
-        well = False
-        await asyncio.sleep(0.05)  # a touch that was on its way
-        before = age(file)
-        await asyncio.sleep(0.1)
+        well, now = False, asked
+        await eventually(lambda: asked > now, "the end of a touch that was on its way")
+        before, now = age(file), asked
+        await eventually(lambda: asked > now + 3, "some rounds")
         assert age(file) == before
         well = True
         await eventually(lambda: age(file) > before, "it goes on")

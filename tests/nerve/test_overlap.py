@@ -103,8 +103,8 @@ async def test_a_changed_service_never_has_fewer_registrations(
     nerve.write(services(), "i-1")
     async with server, watched(zookeeper, root) as found:
         with nerve.running():
-            await eventually(nerve.is_ready, "readiness", 15, 0.05)
-            assert found.now == dict.fromkeys(paths, 1)
+            await eventually(nerve.is_ready, "readiness", pause=0.05)
+            await eventually(lambda: found.now == dict.fromkeys(paths, 1), "the first ones are seen here, too")
             write(services(weight=7), "i-1")
             await eventually(lambda: found.written == dict.fromkeys(paths, 1), "the weight")
             write(services(weight=7), "i-2")

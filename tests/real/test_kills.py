@@ -145,7 +145,7 @@ async def test_a_kill_at_any_moment_heals(
                 }
                 assert keeps_ids(before, after, stayed), f"{where}: an id has changed\n{before}\n{after}\n{place.log}"
                 # A master executes itself after a start and a reload, and has no command line for a moment.
-                await eventually(lambda: len(place.masters()) == 1, f"{where}: one HAProxy", limit=2)
+                await eventually(lambda: len(place.masters()) == 1, f"{where}: one HAProxy")
                 await more(load, 3 * CLIENTS)
                 lost[kind] += len(load.failures) - failed
                 if kind == "synapse":

@@ -403,6 +403,18 @@ def test_a_bad_node_is_skipped_by_name_and_the_rest_is_served() -> None:
     assert "99999" in read.problems[1]
 
 
+def test_a_huge_bad_node_is_told_in_short() -> None:
+    nodes = {
+        "a" * 5000: nerve(name="x y" * 100_000),
+        "b": b"[" * 1_000_000,
+        "c": nerve(haproxy_server_options="\n" * 9000),
+    }
+    problems = Decoding("/p", NERVE).snapshot(nodes).problems
+    assert len(problems) == 3
+    assert max(map(len, problems)) < 1000
+    assert problems[0].startswith("/p/aaaa")
+
+
 def test_a_node_is_decoded_again_only_when_its_data_is_new() -> None:
     decoding = Decoding("/p", NERVE)
     first, same, gone = (decoding.snapshot(nodes) for nodes in ({"a": nerve()}, {"a": nerve()}, {}))

@@ -69,7 +69,7 @@ def test_a_file_that_is_a_mount_of_its_own_is_written_in_place(tmp_path: Path) -
     source.write_bytes(b"old and longer")
     target.write_bytes(b"")
     done = subprocess.run(
-        [sys.executable, "-c", BIND_MOUNTED, str(source), str(target)], check=False, capture_output=True, timeout=20
+        [sys.executable, "-c", BIND_MOUNTED, str(source), str(target)], check=False, capture_output=True, timeout=120
     )
     if done.returncode == 77:  # no namespaces here: the same errno, from a target that refuses the rename
         pytest.fail("this machine allows no mount namespace; run as root or allow user namespaces")

@@ -29,5 +29,5 @@ def certificate(directory: Path) -> Certificate:
         missing("openssl", "openssl")
     made = Certificate(directory / "certificate.pem", directory / "key.pem")
     command = (*_COMMAND, "-keyout", str(made.key), "-out", str(made.file))
-    subprocess.run(command, check=True, capture_output=True, timeout=30)
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
     return made

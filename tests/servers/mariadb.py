@@ -89,7 +89,7 @@ class MariaDBServer:
             input=statements,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=120,
             check=True,
         ).stdout
 

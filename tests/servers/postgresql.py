@@ -107,7 +107,7 @@ class PostgresqlServer:
             env={"PGPASSWORD": PASSWORD, "PGCONNECT_TIMEOUT": "5", "PATH": os.environ["PATH"]},
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=120,
             check=check,
         )
 

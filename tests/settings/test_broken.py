@@ -354,7 +354,7 @@ def test_the_program_itself_refuses_it(kind: Callable[[Draw, str], Broken], tmp_
         | {key: value for key, value in os.environ.items() if key == "PYTHONPATH"},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
     assert (done.returncode, done.stdout) == (2, "")

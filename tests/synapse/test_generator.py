@@ -51,6 +51,8 @@ def test_no_data_says_nothing(data: bytes) -> None:
         (b"{", "no JSON"),
         (b"\xff", "no JSON"),
         (b"[" * 100_000, "no JSON"),
+        (b'{"haproxy":{"server_options":"\\ud800"}}', "cannot be used"),
+        (b'{"haproxy":{"\\ud800":1}}', "cannot be used"),
         (b"[]", "no map"),
         (b'{"nginx":{}}', "'nginx'"),
         (b'{"haproxy":[]}', "'haproxy'"),

@@ -69,7 +69,7 @@ def planned(place: Scene, *command: str) -> str:
     where = ("--run-dir", str(place.run_dir), "--state-dir", str(place.directory / "state"))
     what = (*(command or ("plan",)), "-c", str(place.directory / "synapse.json"), *where)
     done = subprocess.run(
-        [sys.executable, "-m", "dockstack", *what], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-m", "dockstack", *what], capture_output=True, text=True, timeout=120, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
@@ -87,7 +87,7 @@ def comments(text: str) -> list[str]:
 
 def refusal(haproxy: HaproxyBinary, file: Path) -> str:
     """What HAProxy has against a file."""
-    done = subprocess.run([haproxy.path, "-c", "-f", file], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run([haproxy.path, "-c", "-f", file], capture_output=True, text=True, timeout=120, check=False)
     return done.stderr if done.returncode else ""
 
 
@@ -141,7 +141,7 @@ def test_settings_that_cannot_be_carried_out_are_refused(tmp_path: Path) -> None
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
     assert (done.returncode, done.stdout) == (2, "")

@@ -18,6 +18,7 @@ from dockstack.registry import Decoder, Registration, Snapshot
 from dockstack.registry.url import fold, is_host
 
 _LONGEST_ENCODED_NAME = 65_536
+_MOST_TOLD = 400
 _SEQUENCE = re.compile(r"_([0-9]{1,20})\Z")
 _ENCODED_NAME = re.compile(r"base64_([0-9]{1,7})_")
 _ENCODED_NAME_END = re.compile(r"(?:_([0-9]{1,20})?)?\Z")
@@ -94,7 +95,12 @@ class Decoding:
         try:
             return data, self._decoder.from_name(name) or self._decoder.from_data(name, data)
         except ValueError as error:
-            return data, f"{fold(self._path)}/{name}: {error}"
+            return data, f"{fold(self._path)}/{_short(name)}: {_short(str(error))}"
+
+
+def _short(text: str) -> str:
+    """The text, as much of it as fits in a line of a log: a node may hold a megabyte."""
+    return text if len(text) <= _MOST_TOLD else f"{text[:_MOST_TOLD]}… ({len(text)} characters)"
 
 
 def sequence_of(name: str) -> int | None:

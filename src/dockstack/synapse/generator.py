@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from dockstack.registry.codec import compact
 from dockstack.settings.common import Model
 from dockstack.settings.synapse import SynapseService
 
@@ -39,6 +40,10 @@ def read(name: str, data: bytes, outputs: Set[str] = OUTPUTS) -> Said:
         fields = json.loads(data)
     except (ValueError, RecursionError) as error:
         return Said({}, (f"service {name}: the configuration in the registry is no JSON: {error}",))
+    try:
+        compact(fields)
+    except ValueError as error:  # half of a surrogate pair, which no file could hold
+        return Said({}, (f"service {name}: the configuration in the registry cannot be used: {error}",))
     if not isinstance(fields, dict):
         return Said({}, (f"service {name}: the configuration in the registry is no map of outputs",))
     problems: list[str] = []

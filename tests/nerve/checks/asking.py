@@ -48,9 +48,9 @@ async def nothing_left() -> AsyncIterator[None]:
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", ResourceWarning)
         yield
-        await eventually(lambda: asyncio.all_tasks() <= tasks, "no task more", limit=2)
-        await eventually(lambda: _descriptors() <= descriptors, "no descriptor more", limit=2)
-        await eventually(lambda: _children() <= children, "no child more", limit=2)
+        await eventually(lambda: asyncio.all_tasks() <= tasks, "no task more")
+        await eventually(lambda: _descriptors() <= descriptors, "no descriptor more")
+        await eventually(lambda: _children() <= children, "no child more")
         gc.collect(1)
     # What nobody has closed says so when it is collected.
     assert [str(one.message) for one in said if one.category is ResourceWarning] == []
@@ -93,7 +93,7 @@ async def silent() -> AsyncIterator[int]:
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as listener:
         yield listener.sockets[0].getsockname()[1]
-        await eventually(lambda: connections == 0, "no connection", limit=2)
+        await eventually(lambda: connections == 0, "no connection")
 
 
 @contextmanager

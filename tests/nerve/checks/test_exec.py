@@ -88,8 +88,8 @@ async def test_at_the_deadline_the_whole_group_is_killed(tmp_path: Path) -> None
     pids = tmp_path / "pids"
     loop = asyncio.get_running_loop()
     start = loop.time()
-    assert await reason(f"{forking(pids)}; wait", timeout=0.5) == "the command has not ended within 0.5 s: waiting"
-    assert 0.5 <= loop.time() - start < 1.5
+    assert await reason(f"{forking(pids)}; wait", timeout=1.5) == "the command has not ended within 1.5 s: waiting"
+    assert 1.5 <= loop.time() - start < 30  # its children sleep for 61 s
     left = [int(pid) for pid in pids.read_text().split()]
     assert len(left) == 2
     await eventually(lambda: not any(map(alive, left)), "the end of the group")

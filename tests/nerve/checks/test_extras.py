@@ -60,7 +60,7 @@ def imported(path: Path) -> list[str]:
         f"file(Path({str(path)!r}), None, False, {{}})\n"
         f"print(*(name for name in {CLIENTS!r} if name in sys.modules))"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
     return done.stdout.split()
 
 

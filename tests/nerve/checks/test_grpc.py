@@ -159,7 +159,7 @@ def test_a_status_as_a_reason(code: str, details: str, said: str) -> None:
 
 def test_beside_a_grpc_check_commands_can_be_run_and_the_program_ends_without_a_word() -> None:
     """The client has threads, and hooks around fork."""
-    done = subprocess.run([sys.executable, "-c", _BESIDE], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", _BESIDE], capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["True"] * 20, "")
 
 

@@ -144,8 +144,8 @@ async def test_a_server_that_never_answers_is_down_in_time() -> None:
     loop = asyncio.get_running_loop()
     async with serving(never) as server:
         start = loop.time()
-        assert not (await outcome(server, settings(timeout=0.1, open_timeout=1))).healthy
-        assert loop.time() - start < 0.9
+        assert not (await outcome(server, settings(timeout=0.1, open_timeout=20))).healthy
+        assert loop.time() - start < 10
 
 
 async def test_a_server_that_drips_is_down_at_the_deadline() -> None:
@@ -219,7 +219,7 @@ async def test_no_connection_stays_behind() -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.2):
                 await build(settings(uri="/silence"), target)(target)
-        await eventually(lambda: not open_now, "the end of both connections", limit=1)
+        await eventually(lambda: not open_now, "the end of both connections")
 
 
 async def test_what_is_asked() -> None:
@@ -280,7 +280,7 @@ async def test_a_server_that_never_shakes_hands_is_down_in_time() -> None:
         loop = asyncio.get_running_loop()
         start = loop.time()
         assert not (await outcome(server, settings(ssl=True, open_timeout=0.1, ssl_timeout=0.1))).healthy
-        assert loop.time() - start < 1.5
+        assert loop.time() - start < 10
 
 
 def test_a_missing_ca_file_is_an_error_when_the_check_is_built() -> None:

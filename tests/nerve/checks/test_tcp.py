@@ -16,6 +16,7 @@ from dockstack.model import Address
 from dockstack.nerve.checks import Unhealthy
 from dockstack.nerve.checks.tcp import build
 from dockstack.settings.nerve import TcpCheck
+from tests.waiting import eventually
 
 Run = Callable[[Coroutine[Any, Any, None]], None]
 
@@ -81,8 +82,7 @@ def test_a_connection_that_hangs_leaves_no_socket_when_it_is_cancelled(run: Run)
                 with pytest.raises(TimeoutError):
                     async with asyncio.timeout(0.05):
                         await check(target)
-            await asyncio.sleep(0.01)
-            assert sockets() == before
+            await eventually(lambda: sockets() == before, "no socket more")
             filler.close()
 
         run(scenario())

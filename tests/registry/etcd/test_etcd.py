@@ -210,7 +210,7 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
         *("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"),
         *("-keyout", key, "-out", made),
     )
-    subprocess.run(words, check=True, capture_output=True, timeout=30)
+    subprocess.run(words, check=True, capture_output=True, timeout=120)
     return key, made
 
 

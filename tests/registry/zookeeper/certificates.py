@@ -31,7 +31,7 @@ class SecureServer:
             missing("openssl", "openssl")
         key, certificate, both = (directory / name for name in ("key.pem", "certificate.pem", "both.pem"))
         command = (*_COMMAND, "-keyout", str(key), "-out", str(certificate))
-        subprocess.run(command, check=True, capture_output=True, timeout=30)
+        subprocess.run(command, check=True, capture_output=True, timeout=120)
         both.write_text(key.read_text() + certificate.read_text())
         if "ZOOKEEPER_CLASSPATH" not in os.environ:
             monkeypatch.setenv("ZOOKEEPER_CLASSPATH", f"{classpath()}:{_NETTY}")

@@ -24,6 +24,7 @@ from dockstack.synapse.haproxy.link import Link, from_file, open_link
 from dockstack.synapse.haproxy.process import Place
 from dockstack.synapse.names import Names
 from tests.servers.ports import free_port
+from tests.waiting import eventually
 
 HTTP = ("mode http", "balance roundrobin", "option redispatch", "retries 3")
 TCP = ("mode tcp",)
@@ -83,7 +84,24 @@ class Stand:
         return self.place.config.read_text()
 
     def masters(self) -> list[int]:
-        return [pid for pid in process.ours(self.place.master_socket) if os.getpgid(pid) == pid]
+        found = []
+        for pid in process.ours(self.place.master_socket):
+            with suppress(ProcessLookupError):
+                if os.getpgid(pid) == pid:
+                    found.append(pid)
+        return found
+
+    async def master(self) -> int:
+        """The one master, as soon as there is exactly one: it executes itself after a start, up to 3.0 after a reload
+        too, and has no command line for a moment."""
+        found: list[int] = []
+
+        def one() -> bool:
+            found[:] = self.masters()
+            return len(found) == 1
+
+        await eventually(one, "one HAProxy")
+        return found[0]
 
     async def link(self) -> Link:
         """A look at HAProxy from outside, over a connection of our own."""
@@ -106,7 +124,7 @@ class Running:
             self.picture = self.picture.with_entry(name, Entry(tuple(instances)))
         self.pictures.put(self.picture)
 
-    async def until(self, condition: Any, what: str, limit: float = 10.0) -> None:
+    async def until(self, condition: Any, what: str, limit: float = 30.0) -> None:
         """Waits for a condition, and fails at once when the writer has."""
         loop = asyncio.get_running_loop()
         end = loop.time() + limit
@@ -117,12 +135,12 @@ class Running:
                 raise TimeoutError(f"{what}: not within {limit:g} s\n{self.stand.told.texts()}\n{self.applier.trouble}")
             await asyncio.sleep(0.002)
 
-    async def apply(self, limit: float = 10.0, **services: list[Instance]) -> None:
+    async def apply(self, limit: float = 30.0, **services: list[Instance]) -> None:
         """Puts these instances and waits until HAProxy has them."""
         self.put(**services)
         await self.applied(limit)
 
-    async def applied(self, limit: float = 10.0) -> None:
+    async def applied(self, limit: float = 30.0) -> None:
         """Waits until HAProxy has what was put last."""
         await self.until(lambda: self.applier.has_applied(self.picture), "applied", limit)
 

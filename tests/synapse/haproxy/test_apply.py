@@ -91,7 +91,7 @@ async def test_nothing_is_touched_before_the_first_catalog(stand: Stand, backs: 
         assert not stand.place.config.exists()
         await running.apply(web=await backs.start("a", "b"))
         assert await answers(stand.ports["web"]) == {"a", "b"}
-        assert len(stand.masters()) == 1
+        await stand.master()
     assert stand.masters() == []
     assert not accepts(stand.ports["web"])
 
@@ -259,18 +259,18 @@ async def test_a_dead_host_name_is_left_out_and_a_good_one_is_resolved(stand: St
 
 async def test_a_fixed_table_needs_a_reload_and_their_rate_is_limited(stand: Stand, backs: Origins) -> None:
     service = stand.service("web", ("mode http", "balance static-rr"))
-    async with applying(stand, stand.settings({"web": service}, restart_interval=1.0)) as running:
+    async with applying(stand, stand.settings({"web": service}, restart_interval=2.0)) as running:
         await running.apply(web=await backs.start("a"))
         loop = asyncio.get_running_loop()
         begun = loop.time()
         await running.apply(web=await backs.start("a", "b"))
-        assert loop.time() - begun < 0.9  # the first is made at once
+        assert loop.time() - begun < 1.8  # the first is made at once
         for name in "cdefg":
             running.put(web=await backs.start("a", "b", name))
             await asyncio.sleep(0.02)
         await running.applied()
         assert running.applier.reloads == 2
-        assert loop.time() - begun > 0.9
+        assert loop.time() - begun > 1.8
         assert await answers(stand.ports["web"]) == {"a", "b", "g"}
 
 
@@ -301,8 +301,8 @@ async def test_a_reload_that_is_needed_no_more_is_not_made(stand: Stand, backs: 
         begun.unlink()
         running.put(fixed=await backs.start("a", "b"))
         await running.until(begun.exists, "the check has begun")
-        (master,) = stand.masters()
-        os.kill(master, signal.SIGKILL)  # the next one is started with all that is wanted
+        haproxy = await stand.master()
+        os.kill(haproxy, signal.SIGKILL)  # the next one is started with all that is wanted
         await running.applied()
         assert await answers(stand.ports["fixed"]) == {"a", "b"}
         await running.apply(web=await backs.start("a", "c"))
@@ -344,6 +344,28 @@ async def test_a_server_that_haproxy_does_not_take_is_left_out_by_name(stand: St
         assert running.applier.reloads <= 1
         await running.apply(web=await backs.start("a", "bad"))
         assert await answers(stand.ports["web"]) == {"a", "bad"}
+
+
+@pytest.mark.parametrize("options", ["resolvers nobody", "redir /x", "ssl force-tlsv12 no-tlsv12"])
+async def test_a_registration_whose_fault_haproxy_hides_takes_nobody_else_along(
+    stand: Stand, backs: Origins, options: str
+) -> None:
+    """HAProxy names the server in another form, the backend alone, and nobody at all."""
+    services = {"db": stand.service("db", TCP), "other": stand.service("other")}
+    async with applying(stand, stand.settings(services)) as running:
+        await running.apply(db=await backs.start("a"), other=await backs.start("o"))
+        bad = await backs.start("bad", haproxy_server_options=options)
+        running.put(db=[*await backs.start("a", "b"), *bad])
+        more = stand.settings({"other": stand.service("other", (*HTTP, "option httpclose"))})
+        running.picture = running.picture.with_service("other", more.services["other"])
+        running.put()
+        await running.until(lambda: "httpclose" in stand.file(), "the reload that another service needs")
+        await running.applied()
+        assert await answers(stand.ports["db"]) == {"a", "b"}
+        assert await answers(stand.ports["other"]) == {"o"}
+        assert stand.told.of(ServiceRefused) == []
+        assert [one for one in running.applier.trouble if "bad_127" not in one] == []
+        assert len(stand.told.of(ServerRefused)) == 1
 
 
 async def test_it_starts_without_a_server_that_haproxy_does_not_take(stand: Stand, backs: Origins) -> None:
@@ -475,6 +497,21 @@ async def test_a_candidate_that_cannot_be_written_is_no_refusal_of_haproxy(stand
         await serves(running, "db", {"b"})
 
 
+async def test_a_master_socket_that_was_deleted_does_not_hold_up_reloads(stand: Stand, backs: Origins) -> None:
+    service = stand.service("web", ("mode http", "balance static-rr"))
+    async with applying(stand, stand.settings({"web": service})) as running:
+        await running.apply(web=await backs.start("a"))
+        haproxy = await stand.master()
+        await master.processes(stand.place.master_socket, 5)  # at its start it makes the socket twice
+        stand.place.master_socket.unlink()
+        for names in ("ab", "abc"):
+            await running.apply(web=await backs.start(*names), limit=20)
+            assert await answers(stand.ports["web"]) == {*names}
+        assert running.applier.reloads == 2
+        assert await stand.master() == haproxy
+        assert stand.told.texts().count("is gone: HAProxy") == 1
+
+
 async def test_a_reload_that_is_refused_leaves_the_old_file_and_worker(stand: Stand, backs: Origins) -> None:
     """The check cannot see that an address is taken; the new worker does."""
     services = {"web": stand.service("web")}
@@ -575,7 +612,7 @@ async def test_a_haproxy_that_is_killed_is_started_again(stand: Stand, backs: Or
             await running.until(lambda c=count: len(stand.told.of(HaproxyEnded)) > c, "its end is noticed")
             await running.applied()
             assert await answers(stand.ports["web"]) == {"a", "b"}
-            assert len(stand.masters()) == 1
+            await stand.master()
         await running.apply(web=await backs.start("b", "c"))
         assert await answers(stand.ports["web"]) == {"b", "c"}
 
@@ -592,7 +629,7 @@ async def test_a_haproxy_that_dies_in_a_reload_is_started_again(stand: Stand, ba
             await running.until(lambda n=number: len(stand.told.of(HaproxyEnded)) > n, "its end is noticed")
             await running.applied()
             assert await answers(stand.ports["web"]) == {"a", f"o{number}"}
-            assert len(stand.masters()) == 1
+            await stand.master()
 
 
 async def test_a_master_that_cannot_be_asked_does_not_stop_the_changes(
@@ -626,7 +663,7 @@ async def test_a_reload_by_somebody_else_is_noticed_after_the_next_change(
         assert (await master.reload(stand.place.master_socket, 5)).accepted
         running.put(web=await backs.start(*names))
         await serves(running, "web", set(names))
-        assert len(stand.masters()) == 1
+        await stand.master()
         assert running.applier.reloads == 0
 
 
@@ -726,14 +763,14 @@ async def test_an_adopted_haproxy_with_another_structure_is_reloaded_once(stand:
     services = {"web": stand.service("web")}
     async with applying(stand, stand.settings(services), leave=True) as running:
         await running.apply(web=await backs.start("a"))
-    before = stand.masters()
+    before = await stand.master()
     services["more"] = stand.service("more")
     async with applying(stand, stand.settings(services)) as running:
         await running.apply(web=await backs.start("a"), more=await backs.start("b"))
         assert await answers(stand.ports["more"]) == {"b"}
         assert await answers(stand.ports["web"]) == {"a"}
         assert running.applier.reloads == 1
-        assert stand.masters() == before
+        assert await stand.master() == before
 
 
 async def test_a_file_ahead_of_the_process_means_a_reload(stand: Stand, backs: Origins) -> None:
@@ -796,11 +833,11 @@ async def test_one_that_is_being_ended_is_not_adopted(stand: Stand, backs: Origi
     before = (await master.processes(stand.place.master_socket, 5)).master  # one that does not answer loses signals
     os.kill(before, signal.SIGUSR1)
     await eventually(lambda: not accepts(stand.ports["db"]), "nobody listens")
-    assert stand.masters() == [before]
+    assert await stand.master() == before
     async with applying(stand, settings) as running:
         await running.apply(db=await backs.start("a", "b"))
         assert await answers(stand.ports["db"]) == {"a", "b"}
-        assert stand.masters() not in ([], [before])
+        assert await stand.master() != before
     session.close()
 
 
@@ -828,7 +865,7 @@ async def test_a_daemon_line_is_overruled(stand: Stand, backs: Origins) -> None:
         await running.apply(web=await backs.start("a"))
         await running.apply(web=await backs.start("b"))
         assert await answers(stand.ports["web"]) == {"b"}
-        assert len(stand.masters()) == 1
+        await stand.master()
         assert "\tdaemon\n" in stand.file()
     assert stand.masters() == []
 
@@ -954,6 +991,6 @@ async def test_an_end_is_quick_and_leaves_no_process(stand: Stand, backs: Origin
         await running.apply(db=await backs.start("a"))
         _, writer = await asyncio.open_connection("127.0.0.1", stand.ports["db"])
         begun = loop.time()
-    assert loop.time() - begun < 3
+    assert loop.time() - begun < 5  # what is promised for an end
     assert process.ours(stand.place.master_socket) == ()
     writer.close()

@@ -25,7 +25,8 @@ def document(*options: str, lines: tuple[str, ...] = ("mode http",)) -> Document
     servers = tuple(
         Server(f"n{at}", Address("127.0.0.1", 80 + at), id=at + 1, options=one) for at, one in enumerate(options)
     )
-    backend = Backend("web", lines, servers, mode="http")
+    static = frozenset(line.split()[1] for line in lines if line.startswith("server "))
+    backend = Backend("web", lines, servers, mode="http", static=static)
     other = Backend("other", ("mode http",), (Server("n0", Address("127.0.0.1", 1), id=1),))
     return Document(HEAD, MappingProxyType({"s": Stanza("s", None, backend), "t": Stanza("t", None, other)}))
 
@@ -39,6 +40,7 @@ def document(*options: str, lines: tuple[str, ...] = ("mode http",)) -> Document
         "id 0",
         "check inter 1s frob nicate",
         "ssl ca-file /none verify required",
+        "resolvers nobody",
     ],
 )
 async def test_haproxys_own_words_name_the_server(haproxy: HaproxyBinary, tmp_path: Path, bad: str) -> None:
@@ -81,6 +83,7 @@ async def asked(haproxy: HaproxyBinary, path: Path, whole: Document) -> Blame:
         "balance nonsense",
         "timeout server soon",
         "server own 127.0.0.1:9 nonsense",
+        "server own 127.0.0.1:9 resolvers nobody",
         "use-server nobody if TRUE",
         "option external-check",
         "stick on src table nowhere",
@@ -93,6 +96,13 @@ async def test_a_bad_line_of_the_backend_itself_is_the_services_fault(
     assert found.servers == ()
     assert [service for service, _ in found.services] == ["s"]
     assert "[ALERT]" in found.services[0][1]
+    assert found.pointed is (not line.startswith(("option", "stick", "use-server", "server own 127.0.0.1:9 resolvers")))
+
+
+async def test_words_about_the_backend_alone_point_at_nobody(haproxy: HaproxyBinary, tmp_path: Path) -> None:
+    found = await asked(haproxy, tmp_path / "candidate.cfg", document("check", "redir /x", lines=("mode tcp",)))
+    assert [service for service, _ in found.services] == ["s"]
+    assert not found.pointed
 
 
 @pytest.mark.parametrize("line", ["frobnicate", "bind nowhere", "default_backend nowhere", "use_backend b if nothing"])

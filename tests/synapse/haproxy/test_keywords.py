@@ -106,7 +106,7 @@ def _refusals(binary: HaproxyBinary, path: Path, frontend: list[str], backend: l
     text = ["global", " external-check", " insecure-fork-wanted", "http-errors e", " errorfile 503 /dev/null", ""]
     text += ["defaults", " mode http", "frontend f", *frontend, "backend b", *backend, ""]
     path.write_text("\n".join(text))
-    answer = subprocess.run([binary.path, "-c", "-f", path], capture_output=True, text=True, timeout=30, check=False)
+    answer = subprocess.run([binary.path, "-c", "-f", path], capture_output=True, text=True, timeout=120, check=False)
     numbers = re.findall(rf"ALERT\S* .*parsing \[{re.escape(str(path))}:(\d+)\]", answer.stderr + answer.stdout)
     return {text[int(number) - 1] for number in numbers}
 

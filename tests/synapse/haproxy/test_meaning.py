@@ -42,6 +42,11 @@ def test_which_algorithms_take_servers(defaults: tuple[str, ...], lines: tuple[s
 def test_cookies_and_default_servers_come_from_both() -> None:
     found = backend("b", ("default-server rise 2",), (), ("cookie SRV insert", "default-server inter 1s fall 3"))
     assert (found.has_cookie, found.default_server) == (True, "inter 1s fall 3 rise 2")
+    commented = backend(
+        "b", ("default-server rise 2 # slow#er", "default-server # none", "default-server fall 4"), (), ()
+    )
+    assert commented.default_server == "rise 2 fall 4"
+    assert backend("b", ('default-server check "x', "default-server fall 4 \\"), (), ()).default_server == ""
     assert not backend("b", ("cookies x",), (), ()).has_cookie
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +14,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dockstack.model import Address, Entry, Instance
+from dockstack.registry.codec import Decoding, NerveDecoder
 from dockstack.settings.synapse import HaproxySettings, SynapseService
 from dockstack.synapse.haproxy import meaning
+from dockstack.synapse.haproxy.commands import commands
+from dockstack.synapse.haproxy.effects import after, loaded
+from dockstack.synapse.haproxy.model import capabilities
 from dockstack.synapse.haproxy.place import Placed, Rules, place, rules, server_name
+from dockstack.synapse.haproxy.plan import plan
+from dockstack.synapse.haproxy.render import render
+from dockstack.synapse.haproxy.runtime import WINDOW
 from dockstack.synapse.haproxy.server import read, write
+from dockstack.synapse.haproxy.text import parse
 from tests.servers.haproxy import HaproxyBinary
+from tests.synapse.haproxy.worlds import VERSIONS, document, server, stanza
 
 A = Instance("10.0.0.1", 3001, "a", 3)
 B = Instance("10.0.0.2", 3001, "b", 1)
@@ -205,7 +215,7 @@ def accepts(haproxy: HaproxyBinary, directory: Path, *lines: str) -> bool:
     timeouts = [f"timeout {one} 1s" for one in ("connect", "client", "server")]
     path.write_text("\n".join(["defaults", "mode http", *timeouts, "listen b", "bind 127.0.0.1:1", *lines, ""]))
     return (
-        subprocess.run([haproxy.path, "-c", "-f", path], capture_output=True, timeout=30, check=False).returncode == 0
+        subprocess.run([haproxy.path, "-c", "-f", path], capture_output=True, timeout=120, check=False).returncode == 0
     )
 
 
@@ -221,6 +231,52 @@ def test_haproxy_agrees_about_names(haproxy: HaproxyBinary, tmp_path: Path) -> N
         one = Instance("10.0.0.1", 1, f"x{char}y")
         taken = accepts(haproxy, tmp_path, f"server {server_name(one)} 10.0.0.1:1")
         assert bool(placed(one).servers) is taken, char
+
+
+def test_a_name_that_is_too_long_for_a_command_is_left_out_and_told_in_short() -> None:
+    found = placed(A, replace(B, name="n" * 20_000), replace(C, name="n" * 900))
+    assert [one.name[:4] for one in found.servers] == ["a_10", "nnnn"]
+    assert len(found.problems) == 1
+    assert "characters" in found.problems[0]
+    assert len(found.problems[0]) < 300
+
+
+_PLAIN = "check weight id cookie x ² ٣ 1 -1 300 ; << # % %% %{host} %{x} disabled track agent-check init-state inter é"
+_NASTY = (*_PLAIN.split(), '"', '"a b"', "'x'", "\\;", "\\\\;", "\\n", "\u00a0", "\ufeff", "9" * 5000, "x" * 20_000)
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {
+                "host": st.sampled_from(("10.0.0.1", "::1", "db1", "1")),
+                "port": st.sampled_from((1, "0003", 65535)),
+                "name": st.sampled_from(("a", None, "²", "n" * 20_000, 1.5, "é", "-")),
+                "weight": st.sampled_from((None, 1, -1, "a", 300, 10**30, 1.5, True)),
+                "haproxy_server_options": st.lists(st.sampled_from(_NASTY), max_size=5).map(" ".join),
+            }
+        ),
+        max_size=3,
+    ),
+    st.booleans(),
+    st.sampled_from(VERSIONS),
+)
+def test_whatever_is_registered_is_one_line_of_the_file_and_one_command(
+    nodes: list[dict[str, Any]], weights: bool, version: tuple[int, int]
+) -> None:
+    data = {f"n_{number}": json.dumps(node).encode() for number, node in enumerate(nodes)}
+    instances = Decoding("/svc", NerveDecoder()).snapshot(data).instances
+    law = laws(server_options="check", top={"use_nerve_weights": weights})
+    found = place(law, Entry(instances), {"db1": "10.0.0.9", "1": "0.0.0.1"}, {})
+    wanted = document(stanza("svc", found.servers))
+    assert parse(render(wanted).text) == wanted
+    running = loaded(document(stanza("svc", [server("old", 77)])), capabilities(version))
+    steps = plan(running, wanted).steps
+    for line in (one.line for step in steps for one in commands(step, running.capabilities)):
+        assert len(line.encode()) < WINDOW
+        assert not {"\n", ";"} & set(line)
+        assert "<<" not in line
+    assert plan(after(running, steps), wanted) is not None
 
 
 INSTANCES = st.lists(

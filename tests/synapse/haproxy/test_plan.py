@@ -31,7 +31,7 @@ from dockstack.synapse.haproxy.model import (
     Trust,
     capabilities,
 )
-from dockstack.synapse.haproxy.plan import MOST_ADDS, plan
+from dockstack.synapse.haproxy.plan import LONGEST_OPTIONS, MOST_ADDS, plan
 from dockstack.synapse.haproxy.server import is_disabled
 from tests.synapse.haproxy.worlds import PLAIN_OPTIONS, World, differences, document, server, serving, stanza, worlds
 
@@ -220,6 +220,9 @@ def test_2_6_adds_a_cookie_server_only_where_the_cookie_has_no_effect() -> None:
         (OLD, "shard 2", "`shard`"),
         (NEW, 'sni str("a b")', "quoted"),
         (NEW, r"check agent-send a\n", "quoted"),
+        (NEW, "check ; disable server b/a", "quoted"),
+        (NEW, "check <<", "quoted"),
+        (NEW, f"check sni {'x' * LONGEST_OPTIONS}", "too many for a command"),
     ],
 )
 def test_what_add_server_refuses_is_a_reload(version: tuple[int, int], options: str, why: str) -> None:

@@ -39,6 +39,8 @@ WORDS = ["id", "5", "7", "cookie", "x", "check", "weight", "3", "50%", "disabled
         ),
         ("server a 10.0.0.1:80 cookie a check id 77", Server("a", Address("10.0.0.1", 80), 77, "a", "check id 77")),
         ("server a 10.0.0.1:80 sni weight", Server("a", Address("10.0.0.1", 80), options="sni weight")),
+        ("server a 10.0.0.1:80 check weight ²", Server("a", Address("10.0.0.1", 80), options="check weight ²")),
+        ("server a 10.0.0.1:80 id ² check", Server("a", Address("10.0.0.1", 80), options="id ² check")),
         ("server a 10.0.0.1:80 sni disabled", Server("a", Address("10.0.0.1", 80), options="sni disabled")),
     ],
 )
@@ -100,6 +102,8 @@ def test_what_options_come_to(inherited: str, options: str, expected: Meaning) -
         ("", "check weight 0", 0),
         ("", "check weight 50% backup", 50),
         ("", "sni weight", 1),
+        ("", "check weight ²", 1),
+        ("", f"check weight {'9' * 5000} backup", 9999999999),
     ],
 )
 def test_weights(inherited: str, line: str, expected: int) -> None:
@@ -112,13 +116,8 @@ def test_disabled_anywhere_counts_and_not_as_an_argument() -> None:
 
 
 def test_the_id_among_options() -> None:
-    assert [named_id(one) for one in ("check id 7", "id 3 id 9 x", "check", "sni id 4", "id x")] == [
-        7,
-        9,
-        None,
-        None,
-        None,
-    ]
+    assert [named_id(one) for one in ("check id 7", "id 3 id 9 x", "id 3 id x", "check id")] == [7, 9, 3, None]
+    assert [named_id(one) for one in ("check", "sni id 4", "id x", "id ²", f"id {'9' * 5000}")] == [None] * 5
 
 
 def test_options_are_compared_without_what_commands_can_change() -> None:

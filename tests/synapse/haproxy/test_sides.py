@@ -276,7 +276,7 @@ def test_haproxy_takes_every_line_where_it_goes(haproxy: HaproxyBinary, tmp_path
     assert sum("\\r" in line for line in file.split("\n")) == 0
     path = tmp_path / "haproxy.cfg"
     path.write_text(file)
-    answer = subprocess.run([haproxy.path, "-c", "-f", path], capture_output=True, text=True, timeout=60, check=False)
+    answer = subprocess.run([haproxy.path, "-c", "-f", path], capture_output=True, text=True, timeout=120, check=False)
     alerts = [line for line in answer.stderr.splitlines() if "[ALERT]" in line]
     texts = file.split("\n")
     numbers = [int(number) for number in re.findall(r"haproxy\.cfg:(\d+)\]", "\n".join(alerts))]
@@ -291,5 +291,5 @@ def test_haproxy_refuses_some_of_what_is_rewritten(haproxy: HaproxyBinary, tmp_p
         *([f"backend b\n{CHECK}\n"] if haproxy.version >= (2, 8) else []),
     ):
         path.write_text(refused)
-        answer = subprocess.run([haproxy.path, "-c", "-f", path], capture_output=True, timeout=30, check=False)
+        answer = subprocess.run([haproxy.path, "-c", "-f", path], capture_output=True, timeout=120, check=False)
         assert answer.returncode != 0

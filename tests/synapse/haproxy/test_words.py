@@ -31,6 +31,18 @@ def test_a_line_that_is_not_whole_is_refused(text: str) -> None:
         split(text)
 
 
+@pytest.mark.parametrize("text", ["a b#c", "a b # c", " a 'b' #", 'a b#"', "# x"])
+def test_a_comment_may_be_left_out(text: str) -> None:
+    assert [word.strip("'") for word in split(text, comment=True)] == ["a", "b"][: 2 * (text != "# x")]
+
+
+@pytest.mark.parametrize("text", ['"a\nbackend x"', "'a\r\nb'", "a\\\nb", 'sni "x" a\\\n'])
+def test_a_line_break_in_a_word_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="line break"):
+        split(text)
+    assert split("a\nb") == ("a", "b")
+
+
 @given(st.text(alphabet="ab \t\"'\\#", max_size=12))
 def test_words_written_again_are_the_same_words(text: str) -> None:
     try:

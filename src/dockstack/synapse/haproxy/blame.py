@@ -11,18 +11,26 @@ from dockstack.synapse.haproxy.model import Document, Stanza
 from dockstack.synapse.haproxy.server import write
 
 _PLACE = re.compile(r"\[(?P<file>[^][]+):(?P<line>\d+)\]")
-_NAMED = re.compile(r"'?server '?(?P<backend>[^\s'/]+)/(?P<server>[^\s'/]+)'")
+_NAMED = re.compile(
+    r"'?server '?(?P<backend>[^\s'/]+)/(?P<server>[^\s'/]+)'"
+    r"|\b(?:[Pp]roxy|[Bb]ackend) '(?P<in>[^']+)',? server '(?P<only>[^']+)'"
+)
 _PROXY = re.compile(r"\b(?:[Pp]roxy|[Bb]ackend|[Ff]rontend) '(?P<name>[^']+)'")
+
+_LONGEST = 2000  # characters of a line that are told
 
 
 @dataclass(frozen=True, slots=True)
 class Blame:
     """Whose lines HAProxy names as wrong, with its words: (service, server, words), and words by service where the
     fault is in the service's own lines.
+
+    `pointed`: it points at a line of such a service. Where it names the service alone, a server may be what it means.
     """
 
     servers: tuple[tuple[str, str, str], ...] = ()
     services: tuple[tuple[str, str], ...] = ()
+    pointed: bool = False
 
 
 def blamed(said: Iterable[str], text: str, file: Path, document: Document) -> Blame:
@@ -34,6 +42,7 @@ def blamed(said: Iterable[str], text: str, file: Path, document: Document) -> Bl
     lines = text.splitlines()
     servers: dict[tuple[str, str], str] = {}
     services: dict[str, str] = {}
+    pointed = False
     titles = _titles(document)
     for alert in (line.strip() for line in said if "[ALERT]" in line):
         place, named, proxy = _PLACE.search(alert), _NAMED.search(alert), _PROXY.search(alert)
@@ -42,7 +51,8 @@ def blamed(said: Iterable[str], text: str, file: Path, document: Document) -> Bl
             title = next((one for one in reversed(lines[: at + 1]) if one and not one[0].isspace()), "")
             line = lines[at].strip()
         elif named is not None:
-            title, line = f"backend {named['backend']}", f"server {named['server']} "
+            backend, one = named["backend"] or named["in"], named["server"] or named["only"]
+            title, line = f"backend {backend}", f"server {one} "
         elif proxy is not None:
             title, line = _title(proxy["name"], titles), ""
         else:
@@ -53,12 +63,13 @@ def blamed(said: Iterable[str], text: str, file: Path, document: Document) -> Bl
         server = _server(stanza, line)
         if server is not None:
             servers.setdefault((stanza.service, server), alert)
-        elif place is not None or named is None:
+        elif place is not None or named is None or line.split()[1] in stanza.backend.static:
             services.setdefault(stanza.service, quoted((alert,), text, file)[0])
+            pointed = pointed or place is not None
     if len(services) == len(document.stanzas):
         services = {}
     told = tuple((service, server, words) for (service, server), words in servers.items())
-    return Blame(told, tuple(services.items()))
+    return Blame(told, tuple(services.items()), pointed)
 
 
 def _titles(document: Document) -> Mapping[str, Stanza]:
@@ -95,6 +106,6 @@ def quoted(said: Iterable[str], text: str, file: Path) -> tuple[str, ...]:
         place = _PLACE.search(words)
         if place is None or place["file"] != str(file) or not 0 < int(place["line"]) <= len(lines):
             return words
-        return f"{words} (the line is: {lines[int(place['line']) - 1].strip()})"
+        return f"{words} (the line is: {lines[int(place['line']) - 1].strip()[:_LONGEST]})"
 
     return tuple(map(quote, said))

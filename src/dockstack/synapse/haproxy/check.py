@@ -12,6 +12,9 @@ from typing import IO
 _MOST = 1 << 20
 """Bytes of output that are kept."""
 
+_LONGEST = 2000
+"""Characters of a line that are kept: HAProxy repeats what it does not like, and that may be 16 KB long."""
+
 _PID = re.compile(r"(?<=^\[ALERT\])\s+\(\d+\) :")
 """The process id in an alert: without it the same fault makes the same words each time."""
 
@@ -68,4 +71,4 @@ async def _run(arguments: tuple[str, ...], limit: float) -> Checked:
 def _lines(said: IO[bytes]) -> tuple[str, ...]:
     said.seek(0)
     lines = said.read(_MOST).decode(errors="replace").splitlines()
-    return tuple(_PID.sub("", line) for line in lines if line.strip())
+    return tuple(_PID.sub("", line)[:_LONGEST] for line in lines if line.strip())

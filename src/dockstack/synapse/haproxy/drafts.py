@@ -59,6 +59,7 @@ class Drafts:
         self._refused: dict[str, dict[Server, str]] = {}
         self._problems: dict[str, tuple[str, ...]] = {}
         self._catalog = Catalog()
+        self.taken = Document()
         self.picture: Picture | None = None
         self.wanted = Document()
 
@@ -154,7 +155,8 @@ class Drafts:
         return self._draft(reframed) | reframed
 
     def trust(self, document: Document) -> None:
-        """HAProxy takes this document: what is in it can stand in for what it refuses later."""
+        """HAProxy takes this document: what is in it can stand in for what it refuses later, and is not suspected."""
+        self.taken = document
         if self._frame is not None:
             self._sound.trust(document, self._frame)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -119,7 +121,19 @@ class Managed:
         return await check_file(self._binary.path, candidate, CHECK)
 
     async def reload(self) -> Reloaded:
+        if self._process is not None and not self.place.master_socket.exists():
+            await self._make_socket(self._process)
         return await master.reload(self.place.master_socket, RELOAD)
+
+    async def _make_socket(self, haproxy: Process) -> None:
+        """Somebody has deleted the master's socket: the master makes it again when it loads its file, which a signal
+        has it do as well."""
+        self._emit(Warn(f"{self.place.master_socket} is gone: HAProxy (master {haproxy.pid}) is told to make it again"))
+        haproxy.signal(signal.SIGUSR2)
+        with suppress(TimeoutError):  # the reload that follows says that nobody answers
+            async with asyncio.timeout(master.CONTACT):
+                while not self.place.master_socket.exists():  # noqa: ASYNC110 - HAProxy sends no event
+                    await asyncio.sleep(_AGAIN)
 
     async def stop(self) -> None:
         if self._process is not None:

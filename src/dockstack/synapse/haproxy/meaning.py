@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 from dockstack.synapse.haproxy.model import Backend, Section, Server
+from dockstack.synapse.haproxy.server import number_in
 from dockstack.synapse.haproxy.words import split
 
 # Algorithms that look servers up in a table made at the start, unless `hash-type consistent` is said.
@@ -22,7 +24,7 @@ def backend(name: str, lines: tuple[str, ...], servers: tuple[Server, ...], defa
         mode=(_arguments(both, "mode") or ["tcp"])[-1].split(" ")[0],
         dynamic=_is_dynamic(both),
         has_cookie=bool(_arguments(both, "cookie")),
-        default_server=" ".join(_arguments(both, "default-server")),
+        default_server=" ".join(_default_server(both)),
         static=frozenset(_static(lines)),
     )
 
@@ -35,17 +37,24 @@ def defaults_of(head: Sequence[Section]) -> tuple[str, ...]:
 
 def static_ids(lines: Sequence[str]) -> frozenset[int]:
     """Ids that `server` lines among a backend's own lines have taken."""
-    found = set()
+    found: set[int | None] = set()
     for text in _arguments(lines, "server"):
         words = text.split()
-        found |= {int(after) for word, after in itertools.pairwise(words) if word == "id" and after.isdigit()}
-    return frozenset(found)
+        found |= {number_in(after) for word, after in itertools.pairwise(words) if word == "id"}
+    return frozenset(number for number in found if number is not None)
 
 
 def _arguments(lines: Sequence[str], keyword: str) -> list[str]:
     """What stands behind this keyword, for each line that begins with it."""
     found = [line.split(None, 1) for line in lines if line.startswith(keyword)]
     return [" ".join(words[1:]) for words in found if words[0] == keyword]
+
+
+def _default_server(lines: Sequence[str]) -> Iterator[str]:
+    """The words of all `default-server` lines; a line that HAProxy does not take for whole has none."""
+    for text in _arguments(lines, "default-server"):
+        with suppress(ValueError):
+            yield from split(text, comment=True)
 
 
 def _is_dynamic(lines: Sequence[str]) -> bool:

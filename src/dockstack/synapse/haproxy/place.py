@@ -22,6 +22,9 @@ from dockstack.synapse.haproxy.words import split, without
 # What HAProxy allows in the name of a server.
 _NAME = re.compile(r"[A-Za-z0-9_.:-]+")
 
+LONGEST_NAME = 1000
+"""Characters of a server's name: it is a part of every command, and HAProxy takes no command of 16 KB."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:
@@ -98,7 +101,7 @@ def place(
             draft = _draft(rules, name, instance, gone, addresses)
         except ValueError as error:
             if not gone:
-                problems.append(f"service {rules.service}: {name!r} is not served: {error}")
+                problems.append(f"service {rules.service}: {_short(name)} is not served: {error}")
             continue
         before = drafts.get(name)
         if before is None or before.gone:
@@ -108,6 +111,10 @@ def place(
     ids = _ids(rules, drafts, known, problems)
     servers = [_server(rules, draft, ids.get(draft.name)) for draft in drafts.values()]
     return Placed(tuple(_ordered(rules, servers)), tuple(problems))
+
+
+def _short(name: str) -> str:
+    return repr(name if len(name) <= LONGEST_NAME else f"{name[:40]}…")
 
 
 @dataclass(slots=True)
@@ -126,6 +133,8 @@ class _Draft:
 def _draft(rules: Rules, name: str, instance: Instance, gone: bool, addresses: Mapping[str, str]) -> _Draft:
     if not _NAME.fullmatch(name):
         raise ValueError("HAProxy allows letters, digits and _ . : - in a server's name")
+    if len(name) > LONGEST_NAME:
+        raise ValueError(f"its name has {len(name)} characters, and at most {LONGEST_NAME} are taken")
     if name in rules.names:
         raise ValueError("the backend's own lines have a server of this name")
     host = instance.host if is_address(instance.host) else addresses.get(instance.host)

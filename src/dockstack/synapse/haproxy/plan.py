@@ -16,8 +16,8 @@ What becomes of a difference:
 
 A server cannot be added, which means a reload, where the algorithm is a fixed table (`static-rr`, `balance source`
 without consistent hashing), where its options have words that `add server` refuses, follow another server (`track`),
-or have quotes that the Runtime API reads in another way, where HAProxy 2.6 would have to be given a cookie that has an
-effect, and beyond 2,000 at once in one backend, where a reload is faster.
+have quotes that the Runtime API reads in another way, or are too long for a command, where HAProxy 2.6 would have to be
+given a cookie that has an effect, and beyond 2,000 at once in one backend, where a reload is faster.
 
 Additions come before removals, and a backend never passes through having no server: if nothing of what is wanted can
 serve before the reload, what serves now stays. A server that waits for its first good check (3.2 and later) does not
@@ -55,6 +55,9 @@ from dockstack.synapse.haproxy.server import is_disabled, meaning, same_options,
 
 MOST_ADDS = 2000
 """Servers added to one backend by commands; beyond, a reload takes less time."""
+
+LONGEST_OPTIONS = 4000
+"""Bytes of options that are sent to HAProxy in one command: it takes 16 KB in all, and ends longer ones."""
 
 _READ_IN_ANOTHER_WAY = frozenset("\"'\\;")
 
@@ -248,6 +251,8 @@ class _Difference:
         sent = sent_options(server.options, self.traits.default_server)
         if not _READ_IN_ANOTHER_WAY.isdisjoint(sent) or "<<" in sent:
             return "its options are quoted, which the Runtime API reads in another way"
+        if len(sent.encode()) > LONGEST_OPTIONS:
+            return f"its options have more than {LONGEST_OPTIONS} bytes, too many for a command"
         words = meaning(server, self.traits.default_server).keywords - IDLE_WITH_AN_ADDRESS - {"enabled"}
         refused = sorted(words & (self.capabilities.refused | {"track"}))
         if refused:

@@ -17,7 +17,7 @@ from dockstack.errors import HaproxyUnavailable
 from dockstack.events import Emit, Warn
 from dockstack.runtime.files import write_atomically
 from dockstack.synapse.events import CandidateRefused, Reloaded
-from dockstack.synapse.haproxy.blame import blamed, quoted
+from dockstack.synapse.haproxy.blame import Blame, blamed, quoted
 from dockstack.synapse.haproxy.check import Checked
 from dockstack.synapse.haproxy.document import settled, static_names
 from dockstack.synapse.haproxy.drafts import Drafts
@@ -27,6 +27,7 @@ from dockstack.synapse.haproxy.link import await_link, from_document
 from dockstack.synapse.haproxy.model import Document, Reason
 from dockstack.synapse.haproxy.pending import Pending
 from dockstack.synapse.haproxy.seat import Seat
+from dockstack.synapse.haproxy.suspects import Suspect, guilty, suspects, without
 
 _NEW_WORKER = 15.0
 """Seconds for the new worker to answer after a reload."""
@@ -155,11 +156,11 @@ class Reloader:
         for _ in range(_BLAMES):
             if checked.accepted:
                 break
-            guilty = blamed(checked.lines, rendered.text, self._policy.candidate, document)
-            if not (guilty.servers or guilty.services):
+            blame = await self._blame(checked, rendered.text, document)
+            if not (blame.servers or blame.services):
                 break
-            self._redrafted |= self._parts.drafts.refuse(guilty.servers)
-            left = self._parts.drafts.leave(guilty.services)
+            self._redrafted |= self._parts.drafts.refuse(blame.servers)
+            left = self._parts.drafts.leave(blame.services)
             self._redrafted |= left
             self._left = self._left or bool(left)
             document = self._parts.drafts.wanted
@@ -168,6 +169,19 @@ class Reloader:
         if checked.accepted:
             self._parts.drafts.trust(document)
         return Candidate(document, rendered.mark, checked)
+
+    async def _blame(self, checked: Checked, content: str, document: Document) -> Blame:
+        """Who is to be left out. Where HAProxy points at no line it may mean a server that is new to it."""
+        blame = blamed(checked.lines, content, self._policy.candidate, document)
+        if blame.servers or blame.pointed or not checked.sure:
+            return blame
+
+        async def taken_without(servers: Sequence[Suspect]) -> bool:
+            return (await self._check_text(self._file.render(without(document, servers)).text)).accepted
+
+        found = await guilty(suspects(document, self._parts.drafts.taken), taken_without)
+        words = checked.alerts[0] if checked.alerts else "without a word"
+        return Blame(tuple((service, name, words) for service, name in found)) if found else blame
 
     async def _check_text(self, content: str) -> Checked:
         path = self._policy.candidate

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,9 @@ from dockstack.synapse.haproxy.model import Server
 from dockstack.synapse.haproxy.words import settings, split, without
 
 MAX_WEIGHT = 256
+
+# Anybody may write options in the registry: digits of other scripts and endless numbers are words like others.
+_NUMBER = re.compile(r"[0-9]{1,10}")
 
 
 def is_address(host: str) -> bool:
@@ -22,28 +26,35 @@ def is_address(host: str) -> bool:
     return True
 
 
+def number_in(word: str) -> int | None:
+    """The number that a word of a line is, or None where HAProxy would not take it for one."""
+    return int(word) if _NUMBER.fullmatch(word) else None
+
+
 def address(text: str) -> Address:
     """`HOST:PORT` or `[HOST]:PORT` as an address. Raises ValueError."""
     host, colon, port = text.rpartition(":")
-    if not colon or not port.isdigit():
+    number = number_in(port)
+    if not colon or number is None:
         raise ValueError(f"`{text}` has no port")
-    return Address(host.removeprefix("[").removesuffix("]"), int(port))
+    return Address(host.removeprefix("[").removesuffix("]"), number)
 
 
 def make(name: str, where: Address, words: Sequence[str]) -> Server:
     """The server that these words behind the address describe, in the one form that a file and a plan share."""
     rest = list(words)
     number = cookie = weight = None
-    while len(rest) > 1 and rest[0] == "id" and rest[1].isdigit():
-        number, rest = int(rest[1]), rest[2:]
+    while len(rest) > 1 and rest[0] == "id" and (given := number_in(rest[1])) is not None:
+        number, rest = given, rest[2:]
     if len(rest) > 1 and rest[0] == "cookie":
         cookie, rest = rest[1], rest[2:]
     found = list(settings(rest))
     disabled = bool(found) and found[-1] == ("disabled",)
     if disabled:
         found.pop()
-    if found and found[-1][0] == "weight" and found[-1][-1].isdigit():
-        weight = int(found.pop()[1])
+    if found and found[-1][0] == "weight" and (given := number_in(found[-1][-1])) is not None:
+        weight = given
+        found.pop()
     options = " ".join(" ".join(one) for one in found)
     named = named_id(options)
     return Server(name, where, number if named is None else named, cookie, options, weight, disabled)
@@ -53,8 +64,8 @@ def named_id(options: str) -> int | None:
     """The `id N` among server options; the last one counts."""
     if "id " not in options:
         return None
-    ids = [int(one[1]) for one in settings(split(options)) if one[0] == "id" and one[-1].isdigit()]
-    return ids[-1] if ids else None
+    ids = [number_in(one[-1]) for one in settings(split(options)) if one[0] == "id"]
+    return next((number for number in reversed(ids) if number is not None), None)
 
 
 def read(line: str) -> Server:
@@ -115,8 +126,8 @@ def weight(server: Server, inherited: str) -> int:
     if "weight" not in inherited and "weight" not in server.options:
         return 1
     given = [one[1] for one in settings(split(f"{inherited} {server.options}")) if one[0] == "weight" and len(one) > 1]
-    digits = "".join(char for char in (given or ["1"])[-1] if char.isdigit())
-    return int(digits or 1)
+    digits = "".join(char for char in (given or ["1"])[-1] if char in "0123456789")
+    return int(digits[:10] or 1)
 
 
 def is_disabled(server: Server) -> bool:

@@ -23,21 +23,24 @@ sigalgs slowstart sni socks4 source ssl-max-ver ssl-min-ver tcp-ut track usesrc 
 _ONE_ARGUMENT = frozenset(_WITH_ARGUMENT.split())
 
 
-def split(text: str) -> tuple[str, ...]:
-    """The words of a line. Raises ValueError for a quote that is not closed, a last backslash and a comment."""
+def split(text: str, comment: bool = False) -> tuple[str, ...]:
+    """The words of a line. Raises ValueError for a quote that is not closed, a last backslash, a comment, and a line
+    break that white space does not stand for. `comment`: one may stand at the end, and is left out."""
     if _PLAIN.fullmatch(text):
         return tuple(text.split())
     words = []
     at = len(_match(_BLANK, text, 0))
-    while at < len(text):
+    while at < len(text) and not (comment and text[at] == "#"):
         word = _match(_WORD, text, at)
         if not word:
             found = text[at : at + 20]
             raise ValueError(f"`{found}` begins a comment" if text[at] == "#" else f"`{found}` is not closed")
+        if "\n" in word or "\r" in word:  # it would begin a line of its own in the file
+            raise ValueError(f"{word[:40]!r} has a line break in it")
         words.append(word)
         at += len(word)
         blank = _match(_BLANK, text, at)
-        if not blank and at < len(text):
+        if not blank and at < len(text) and not (comment and text[at] == "#"):
             rest = text[at : at + 20]
             raise ValueError(f"`{rest}` begins a comment" if text[at] == "#" else f"`{rest}` is not closed")
         at += len(blank)

@@ -8,7 +8,7 @@ from typing import Any
 
 from dockstack.model import Instance
 from dockstack.registry import Decoder, Snapshot
-from dockstack.registry.etcd.keys import directory, number, quoted, unquoted, within
+from dockstack.registry.etcd.keys import directory, number, plain, quoted, unquoted, within
 
 Stamp = tuple[int, int, int]
 """How many keys lie below the path, the newest revision of one of them, and that of the path's own key."""
@@ -110,4 +110,4 @@ class Members:
 
 
 def _key(fields: Mapping[str, Any]) -> str:
-    return unquoted(fields.get("key", "")).decode(errors="replace")
+    return plain(fields.get("key", ""))

@@ -342,8 +342,17 @@ async def test_tls(tmp_path: Path, certificate: tuple[Path, Path]) -> None:
         async with opened(replace(good, tls=Tls(verify=False))) as registry:
             await registry.put(copy(1))
         async with opened(replace(good, tls=Tls())) as registry:
-            with pytest.raises(RegistryUnavailable, match="certificate"):
+            with pytest.raises(RegistryUnavailable, match=r"certificate is refused.*ca_file"):
                 await registry.put(copy(1))
+        async with opened(replace(good, tls=None)) as registry:
+            with pytest.raises(RegistryUnavailable, match="etcds://"):
+                await registry.put(copy(1))
+
+
+async def test_tls_towards_an_etcd_without(etcd: EtcdServer) -> None:
+    async with opened(replace(at(etcd.port), tls=Tls(verify=False))) as registry:
+        with pytest.raises(RegistryUnavailable, match="does it speak TLS on this port"):
+            await registry.put(copy(1))
 
 
 async def test_what_cannot_be_opened_is_told() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import ssl
 import time
@@ -59,6 +60,7 @@ _ADVICE = (
     ("invalid user ID or password", "correct the user and the password"),
     ("user name is empty", "it wants a user and a password"),
     ("HTTP status 404", "is this the client port of etcd 3.4 or newer?"),
+    ("HTTP request to an HTTPS server", "write etcds:// in place of etcd://, or the TLS settings in a file"),
 )
 
 Fields = Mapping[str, Any]
@@ -211,7 +213,7 @@ class Gateway:
                     *whole, buffer = (buffer + chunk).split(b"\n")
                     yield [_message(str(where), text) for text in whole if text]
         except _GONE as error:
-            why = _said(error) if line is self._line else self._reason
+            why = _said(error, self._tls is not None) if line is self._line else self._reason
             self._leave(line, why)
             raise RegistryUnavailable(f"etcd {where}: the watch broke: {why}") from None
         except Refused as error:
@@ -286,7 +288,7 @@ class Gateway:
                     content += piece
                     limit.reschedule(min(clock() + EACH, end))
         except _GONE as error:
-            raise RegistryUnavailable(f"etcd {where}: {_said(error)}") from None
+            raise RegistryUnavailable(f"etcd {where}: {_said(error, self._tls is not None)}") from None
         if reply.status != 200:
             raise _refusal(where, reply.status, content)
         fields = _object(where, content)
@@ -388,9 +390,21 @@ def _refusal(where: str, status: int, content: bytes | bytearray) -> Refused:
     return Refused(where, _UNAVAILABLE, f"HTTP status {status}: {shown}" if shown else f"HTTP status {status}")
 
 
-def _said(error: Exception) -> str:
+def _said(error: Exception, secure: bool) -> str:
     if isinstance(error, TimeoutError):
         return f"no answer within {EACH:g} s"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        why = str(getattr(error.certificate_error, "verify_message", "") or error.certificate_error).rstrip(".")
+        return f"its certificate is refused: {why}: name its authority in ca_file, and the host as the certificate does"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        number, text = error.os_error.errno or 0, error.os_error.strerror or str(error.os_error)
+        return f"cannot connect: {os.strerror(number) if number > 0 else text or 'the connection was ended'}" + (
+            ": does it speak TLS on this port?"
+            if secure and not isinstance(error, aiohttp.ClientConnectorDNSError)
+            else ""
+        )
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return f"it ended the connection without an answer{'' if secure else ': if it wants TLS, write etcds://'}"
     if isinstance(error, aiohttp.ClientPayloadError):
         return "the connection broke in the middle of an answer"
     return str(error) or type(error).__name__

@@ -16,7 +16,7 @@ from dockstack.events import Event
 from dockstack.model import Address
 from dockstack.registry import Locator
 from dockstack.registry.etcd.events import Connected, LeaseLost, Unreachable
-from dockstack.registry.etcd.gateway import AT_ONCE, EACH, Gateway, Refused
+from dockstack.registry.etcd.gateway import AT_ONCE, EACH, Gateway
 from dockstack.registry.etcd.lease import Tenure
 from dockstack.runtime.scope import servants
 from tests.contract.recording import tasks_of_ours
@@ -80,33 +80,6 @@ async def test_somebody_else_who_answers_is_not_taken_for_etcd(content: str) -> 
                 await made.call("kv/txn", {})
         assert [type(event) for event in told] == [Unreachable]
         assert "no answer of etcd's" in made.state
-
-
-@pytest.mark.parametrize(
-    ("content", "status", "code", "elsewhere"),
-    [
-        ({"error": "etcdserver: no leader", "message": "etcdserver: no leader", "code": 14}, 503, 14, True),
-        ({"code": 14, "message": "etcdserver: no leader", "details": []}, 503, 14, True),
-        ({"error": {"grpc_code": 14, "http_code": 503, "message": "etcdserver: no leader"}}, 503, 14, True),
-        ({"error": {"code": 14, "message": "etcdserver: no leader"}}, 503, 14, True),
-        ({"error": {"code": 14, "message": "etcdserver: no leader"}}, 200, 14, True),
-        ({"error": "denied", "message": "etcdserver: permission denied", "code": 7}, 403, 7, False),
-        ({"error": {"code": 5, "message": "etcdserver: requested lease not found"}}, 404, 5, False),
-        ({"error": "bad gateway"}, 502, 14, True),
-        ({"code": None, "message": "?"}, 500, 14, True),
-        ([1], 500, 14, True),
-        ("<html>Bad Gateway</html>", 502, 14, True),
-        ("404 page not found", 404, 14, True),
-        ("Client sent an HTTP request to an HTTPS server.", 400, 14, True),
-        ("", 503, 14, True),
-    ],
-)
-async def test_refusals_in_all_their_forms(content: object, status: int, code: int, elsewhere: bool) -> None:
-    async with peer({"kv/txn": says(content, status)}) as port, gateway(port) as made:
-        with pytest.raises(Refused) as refused:
-            await made.call("kv/txn", {})
-        assert (refused.value.code, refused.value.elsewhere) == (code, elsewhere)
-        assert f"127.0.0.1:{port}" in str(refused.value)
 
 
 async def test_a_redirect_is_not_followed_with_a_password() -> None:

@@ -17,7 +17,8 @@ from typing import Any
 from dockstack.errors import RegistryUnavailable
 from dockstack.registry import Lease, Registration
 from dockstack.registry.codec import encode
-from dockstack.registry.etcd.gateway import NOT_FOUND, Gateway, Refused
+from dockstack.registry.etcd.answers import NOT_FOUND, Refused
+from dockstack.registry.etcd.gateway import Gateway
 from dockstack.registry.etcd.keys import common, directory, name_of, number, plain, quoted, within
 from dockstack.registry.etcd.lease import Tenure
 from dockstack.registry.etcd.writer import Writer

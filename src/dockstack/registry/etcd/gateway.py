@@ -7,21 +7,20 @@ done even so: callers ask only for what can be done twice.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
 import ssl
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
 
 import aiohttp
 
 from dockstack.errors import RegistryUnavailable
 from dockstack.events import Emit
 from dockstack.registry import Locator
+from dockstack.registry.etcd.answers import Fields, Refused, answer_of, message, refusal
 from dockstack.registry.etcd.events import Connected, Unreachable
 from dockstack.runtime.shared import Shared
 
@@ -42,43 +41,6 @@ AT_ONCE = 50
 and their deadlines would blame the member."""
 
 _GONE = (aiohttp.ClientError, OSError, TimeoutError)
-
-# Codes of gRPC: what they mean lies with the member, and another one may know better.
-_DEADLINE, _INTERNAL, _UNAVAILABLE = 4, 13, 14
-_ELSEWHERE = frozenset({1, _DEADLINE, _INTERNAL, _UNAVAILABLE})
-
-NOT_FOUND = 5
-_FAILED_PRECONDITION = 9
-_UNAUTHENTICATED = 16
-
-# Refusals of a token with another code (etcd's rpctypes): users were turned on, or their rights changed, after it was
-# given, which a JWT does not outlive.
-_STALE = ("user name is empty", "revision of auth store is old")
-
-_ADVICE = (
-    ("permission denied", "the user needs the right to read the path and all keys below it, nerve's to write them too"),
-    ("invalid user ID or password", "correct the user and the password"),
-    ("user name is empty", "it wants a user and a password"),
-    ("HTTP status 404", "is this the client port of etcd 3.4 or newer?"),
-    ("HTTP request to an HTTPS server", "write etcds:// in place of etcd://, or the TLS settings in a file"),
-)
-
-Fields = Mapping[str, Any]
-
-
-class Refused(RegistryUnavailable):
-    """The answer of the member at `where` was no; `code` is that of gRPC."""
-
-    def __init__(self, where: str, code: int, message: str) -> None:
-        advice = next((f": {advice}" for words, advice in _ADVICE if words in message), "")
-        super().__init__(f"etcd {where}: {message}{advice}")
-        self.code = code
-        self.stale = code == _UNAUTHENTICATED or any(words in message for words in _STALE)
-
-    @property
-    def elsewhere(self) -> bool:
-        """Whether it lies with the member, and not with what was asked."""
-        return self.code in _ELSEWHERE
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -206,12 +168,12 @@ class Gateway:
             async with reply:
                 if reply.status != 200:
                     async with asyncio.timeout(EACH):
-                        raise _refusal(str(where), reply.status, await reply.read())
+                        raise refusal(str(where), reply.status, await reply.read())
                 self._works(line)
                 buffer = b""
                 while chunk := await self._chunk(line, reply):
                     *whole, buffer = (buffer + chunk).split(b"\n")
-                    yield [_message(str(where), text) for text in whole if text]
+                    yield [message(str(where), text) for text in whole if text]
         except _GONE as error:
             why = _said(error, self._tls is not None) if line is self._line else self._reason
             self._leave(line, why)
@@ -263,7 +225,7 @@ class Gateway:
         try:
             return str((await self._ask(line, "auth/authenticate", body, None)).get("token", ""))
         except Refused as error:
-            if error.code == _FAILED_PRECONDITION and "not enabled" in str(error):
+            if error.no_users:
                 return ""
             raise
 
@@ -290,10 +252,10 @@ class Gateway:
         except _GONE as error:
             raise RegistryUnavailable(f"etcd {where}: {_said(error, self._tls is not None)}") from None
         if reply.status != 200:
-            raise _refusal(where, reply.status, content)
-        fields = _object(where, content)
+            raise refusal(where, reply.status, content)
+        fields = answer_of(where, content)
         if "error" in fields:
-            raise _refusal(where, reply.status, content)
+            raise refusal(where, reply.status, content)
         self._works(line)
         return fields
 
@@ -346,48 +308,6 @@ async def _end(line: _Line) -> None:
 
 def _headers(token: str | None) -> dict[str, str]:
     return {"Authorization": token} if token else {}
-
-
-def _object(where: str, content: bytes | bytearray) -> Fields:
-    """What etcd answers is an object, with a header or an error, or with one of the two as a stream's result."""
-    try:
-        fields = json.loads(content)
-    except ValueError:
-        fields = None
-    if not isinstance(fields, dict) or not fields.keys() & {"header", "result", "error", "code"}:
-        shown = bytes(content[:100]).decode(errors="replace")
-        raise RegistryUnavailable(
-            f"etcd {where}: this is no answer of etcd's: {shown!r}: is this the client port of etcd 3.4 or newer?"
-        )
-    return fields
-
-
-def _message(where: str, text: bytes) -> Fields:
-    fields = _object(where, text)
-    if "error" in fields:
-        raise _refusal(where, 200, text)
-    result = fields.get("result")
-    return result if isinstance(result, dict) else {}
-
-
-def _refusal(where: str, status: int, content: bytes | bytearray) -> Refused:
-    """The error in an answer.
-
-    Until etcd 3.5 the gateway writes `{"error": text, "message", "code"}`, and in a stream `{"error": {"grpc_code",
-    "message"}}`; from 3.6 on `{"code", "message"}` and `{"error": {"code", "message"}}` (grpc-gateway 1 and 2).
-    """
-    try:
-        fields = _object(where, content)
-    except RegistryUnavailable:
-        fields = {}
-    inner = fields.get("error")
-    if isinstance(inner, dict):
-        fields = inner
-    code = fields.get("grpc_code", fields.get("code"))
-    if isinstance(code, int):
-        return Refused(where, code, str(fields.get("message") or inner or f"refused with code {code}"))
-    shown = bytes(content[:200]).decode(errors="replace").strip()
-    return Refused(where, _UNAVAILABLE, f"HTTP status {status}: {shown}" if shown else f"HTTP status {status}")
 
 
 def _said(error: Exception, secure: bool) -> str:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from dockstack.errors import RegistryUnavailable
-from dockstack.registry.etcd.gateway import NOT_FOUND, Gateway, Refused
+from dockstack.registry.etcd.answers import NOT_FOUND, Refused
+from dockstack.registry.etcd.gateway import Gateway
 from dockstack.registry.etcd.keys import number
 
 MOST = 60

@@ -132,6 +132,7 @@ def test_a_host_list_becomes_addresses_and_a_chroot(
         (["/a"], "neither a host name nor"),
         (["h k"], "neither a host name nor"),
         (["h:x"], "between 1 and 65535"),
+        (["http://h:1"], "without http://"),
         (["fe80::1%eth0"], "in brackets"),
         (["[fe80::1%eth0]:1"], "neither a host name nor"),
     ],

@@ -52,7 +52,7 @@ async def test_a_bug_goes_up_at_once() -> None:
     assert not told
 
 
-async def test_a_stream_is_opened_again_and_a_value_resets_the_pauses() -> None:
+async def test_a_stream_is_opened_again_and_one_that_lived_resets_the_pauses() -> None:
     told: list[Event] = []
     opened = 0
 
@@ -63,6 +63,7 @@ async def test_a_stream_is_opened_again_and_a_value_resets_the_pauses() -> None:
             raise RegistryUnavailable("gone")
         yield opened
         if opened == 4:
+            await asyncio.sleep(2)
             raise RegistryUnavailable("gone again")
 
     assert [value async for value in follow("web", stream, (RegistryUnavailable,), told.append)] == [4, 6]
@@ -71,6 +72,22 @@ async def test_a_stream_is_opened_again_and_a_value_resets_the_pauses() -> None:
     assert 0 < pauses[1] < pauses[2] * 2
     assert pauses[3] == 0
     assert [type(event) for event in told] == [*[Retrying] * 3, Recovered, *[Retrying] * 2, Recovered]
+
+
+async def test_a_stream_that_breaks_as_soon_as_it_is_opened_is_not_opened_in_a_busy_loop() -> None:
+    opened = 0
+
+    async def stream() -> AsyncIterator[int]:
+        nonlocal opened
+        opened += 1
+        yield opened
+        if opened < 100:
+            raise RegistryUnavailable("refused")
+
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    assert [value async for value in follow("web", stream, (RegistryUnavailable,), lambda _: None)][-1] == 100
+    assert clock() - began > 40
 
 
 async def test_a_service_that_counts_requests_is_asked_again_gently() -> None:

@@ -111,6 +111,8 @@ def parse_hosts(hosts: Sequence[str], default_port: int) -> tuple[tuple[Address,
     addresses: list[Address] = []
     chroots: list[str] = []
     for part in parts:
+        if "://" in part:
+            raise ValueError(f"{_redacted(part)!r}: write it as HOST:PORT, without {part.partition('://')[0]}://")
         address, slash, chroot = part.partition("/")
         addresses.append(_address(address.strip(), default_port))
         chroots.append(fold(chroot) if slash and fold(chroot) != "/" else "")

@@ -12,6 +12,8 @@ from dockstack.runtime.pace import next_beat, pauses
 
 T = TypeVar("T")
 
+_SETTLED = 1.0  # seconds that a stream must have lived
+
 
 class _Failing:
     """Tells each failure of one thing, and its end."""
@@ -65,22 +67,29 @@ async def follow(
     *,
     gently: bool = False,
 ) -> AsyncIterator[T]:
-    """The values of a stream that is opened again after each expected failure; the pauses start over after a value.
+    """The values of a stream that is opened again after each expected failure.
+
+    The pauses start over after a stream that gave a value and lived for a second: one that breaks as soon as it is
+    opened, over and over, is not opened in a busy loop.
 
     `gently`: not at once, and with pauses from about a second on, for a service that counts requests.
     """
     first = 1.0 if gently else 0.05
     waits = pauses(cap, random.random, first, not gently)
     failing = _Failing(what, emit)
+    clock = asyncio.get_running_loop().time
     while True:
+        opened, given = clock(), False
         try:
             async for value in open_stream():
                 failing.is_over()
-                waits = pauses(cap, random.random, first, not gently)
+                given = True
                 yield value
             return
         except expected as error:
             _heed_cancellation()
+            if given and clock() - opened >= _SETTLED:
+                waits = pauses(cap, random.random, first, not gently)
             pause = next(waits)
             failing.goes_on(error, pause)
         await asyncio.sleep(pause)

@@ -6,7 +6,7 @@ import asyncio
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,11 +19,13 @@ from dockstack.registry import Locator, NodeKind, Reader, Tls
 from dockstack.registry.etcd import Etcd
 from dockstack.registry.etcd import open as open_etcd
 from dockstack.registry.etcd.events import LeaseLost, Unreachable
+from dockstack.registry.etcd.gateway import EACH, TRIES
 from dockstack.registry.etcd.keys import within
 from tests.contract.recording import NERVE, PATH, all_put, copy, kept, never, ports, put_again, watching
 from tests.servers.etcd import EtcdCluster, EtcdServer, text
 from tests.servers.missing import missing
 from tests.servers.ports import free_port
+from tests.servers.proxy import TcpProxy
 from tests.waiting import eventually
 
 
@@ -145,13 +147,13 @@ async def test_a_history_that_is_compacted_is_read_anew(etcd: EtcdServer) -> Non
         await registry.put(copy(2, path="/compacted"))
         await recorder.until([1, 2])
         # Who watches from before the compaction is told at once that it cannot be.
-        messages = registry.gateway.watch({**within("/compacted/"), "start_revision": "1"})
+        batches = registry.gateway.watch({**within("/compacted/"), "start_revision": "1"})
         async with asyncio.timeout(5):
-            async for message in messages:
+            async for message in (message async for batch in batches for message in batch):
                 if message.get("canceled"):
                     assert int(message["compact_revision"]) == int(revision)
                     break
-        await messages.aclose()
+        await batches.aclose()
 
 
 async def test_a_path_is_read_once_and_its_own_key_is_its_data(etcd: EtcdServer) -> None:
@@ -162,6 +164,72 @@ async def test_a_path_is_read_once_and_its_own_key_is_its_data(etcd: EtcdServer)
         found = await registry.read("/config", NERVE)
         assert (ports(found), found.data) == ([1], b'{"haproxy":{}}')
         assert (await registry.read("/nothing", NERVE)).instances == ()
+
+
+@pytest.mark.parametrize("kind", [NodeKind.EPHEMERAL_SEQUENTIAL, NodeKind.PERSISTENT], ids=lambda kind: kind.value)
+@pytest.mark.parametrize("data", ["lost", "an older state"])
+async def test_an_etcd_that_comes_back_with_other_data(tmp_path: Path, kind: NodeKind, data: str) -> None:
+    """Its revision is far lower than before, and in an older state our lease is alive."""
+    numbers = range(2, 6)
+    with EtcdServer(tmp_path) as server:
+        async with opened(replace(at(server.port), session_timeout=60)) as registry, watching(registry) as recorder:
+            await registry.put(copy(1))
+            await asyncio.to_thread(server.stop)
+            shutil.copytree(tmp_path / "data", tmp_path / "older")
+            await asyncio.to_thread(server.start)
+            for _ in range(50):
+                server.put("/elsewhere", b"a change")
+            # One name for one path: the persistent kind has no number in it.
+            copies = [copy(number, kind=kind, path=f"/of/{number}") for number in numbers]
+            async with kept(registry, copies) as services:
+                await services.until_all()
+                await recorder.until([1])
+                server.kill()
+                shutil.rmtree(tmp_path / "data")
+                if data == "an older state":
+                    shutil.copytree(tmp_path / "older", tmp_path / "data")
+                await asyncio.to_thread(server.start)
+                await eventually(lambda: all(server.members(f"/of/{number}/") for number in numbers), "put back", 10)
+                await services.until_all()
+                server.put(f"{PATH}/x_0000000001", b'{"host":"10.0.0.1","port":77}')
+                await recorder.until([77] if data == "lost" else [1, 77])
+                (gone,) = server.members("/of/2/")
+                server.delete(f"/of/2/{gone}")
+                await eventually(lambda: bool(server.members("/of/2/")), "put back after a deletion", 5)
+
+
+async def test_a_slow_reader_is_not_told_each_change(etcd: EtcdServer) -> None:
+    async with opened(at(etcd.port)) as registry, watching(registry, "/slow") as marker:
+        snapshots = registry.watch("/slow", NERVE)
+        assert ports(await anext(snapshots)) == []
+        first = asyncio.ensure_future(anext(snapshots))  # opens the watch
+        await asyncio.sleep(0.1)
+        await registry.put(copy(1, path="/slow"))
+        assert ports(await first) == [1]
+        for number in range(2, 51):
+            await registry.put(copy(number, path="/slow"))
+        await marker.until(range(1, 51))
+        seen = 0
+        async with asyncio.timeout(5):
+            while ports(await anext(snapshots)) != list(range(1, 51)):
+                seen += 1
+        assert seen <= 3
+
+
+async def test_many_calls_to_a_silent_member_are_over_at_the_same_time(etcd: EtcdServer) -> None:
+    clock = asyncio.get_running_loop().time
+    async with TcpProxy(etcd.port) as proxy:
+        for has_lease in (False, True):
+            async with opened(at(proxy.port)) as registry:
+                if has_lease:
+                    await put_again(registry, copy(1, path="/silent"))
+                proxy.silence()
+                began = clock()
+                puts = (registry.put(copy(number, path="/silent")) for number in range(2, 302))
+                failures = await asyncio.gather(*puts, return_exceptions=True)
+                assert {type(failure) for failure in failures} == {RegistryUnavailable}
+                assert clock() - began < 2 * TRIES * EACH
+                await proxy.heal()
 
 
 def with_users(server: EtcdServer) -> None:
@@ -200,6 +268,56 @@ async def test_a_user_with_a_password(tmp_path: Path) -> None:
                     await registry.put(copy(4))
 
 
+async def test_a_hundred_paths_and_a_user_with_a_password(tmp_path: Path) -> None:
+    """To verify a password takes etcd a tenth of a second of its processor."""
+    with EtcdServer(tmp_path) as server:
+        server.ask("auth/role/add", {"name": "root"})
+        with_users(server)
+        async with (
+            opened(replace(at(server.port), username="nerve", password="s3cret")) as registry,
+            AsyncExitStack() as s,
+        ):
+            recorders = [await s.enter_async_context(watching(registry, f"/a/{number}")) for number in range(100)]
+            await eventually(lambda: all(one.snapshots for one in recorders), "all read")
+            assert not sum(one.failures for one in recorders)
+            await asyncio.to_thread(server.restart)
+            await put_again(registry, copy(1, path="/a/99"))
+            await recorders[99].until([1])
+
+
+@pytest.fixture
+def signing(tmp_path: Path) -> str:
+    """etcd's option for tokens that are signed, with a fresh key."""
+    openssl = shutil.which("openssl") or missing("openssl", "openssl")
+    private, public = tmp_path / "private.pem", tmp_path / "public.pem"
+    for words in (
+        (openssl, "genpkey", "-algorithm", "RSA", "-out", private),
+        (openssl, "pkey", "-in", private, "-pubout", "-out", public),
+    ):
+        subprocess.run(words, check=True, capture_output=True, timeout=30)
+    return f"jwt,pub-key={public},priv-key={private},sign-method=RS256,ttl=10m"
+
+
+async def test_a_token_that_ends_with_any_change_of_rights(tmp_path: Path, signing: str) -> None:
+    with EtcdServer(tmp_path, options=("--auth-token", signing)) as server:
+        server.ask("auth/role/add", {"name": "root"})
+        with_users(server)
+        root = server.ask("auth/authenticate", {"name": "root", "password": "r00t"})["token"]
+        async with opened(replace(at(server.port), username="nerve", password="s3cret")) as registry:
+            await registry.put(copy(1))
+            server.ask("auth/role/add", {"name": "others"}, root)
+            await registry.put(copy(2))
+
+
+async def test_users_that_are_turned_on_while_we_run(tmp_path: Path) -> None:
+    with EtcdServer(tmp_path) as server:
+        server.ask("auth/role/add", {"name": "root"})
+        async with opened(replace(at(server.port), username="nerve", password="s3cret")) as registry:
+            await registry.put(copy(1))
+            with_users(server)
+            await registry.put(copy(2))
+
+
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[Path, Path]:
     """A key and a certificate for 127.0.0.1 that vouches for itself."""
@@ -224,8 +342,17 @@ async def test_tls(tmp_path: Path, certificate: tuple[Path, Path]) -> None:
         async with opened(replace(good, tls=Tls(verify=False))) as registry:
             await registry.put(copy(1))
         async with opened(replace(good, tls=Tls())) as registry:
-            with pytest.raises(RegistryUnavailable, match="certificate"):
+            with pytest.raises(RegistryUnavailable, match=r"certificate is refused.*ca_file"):
                 await registry.put(copy(1))
+        async with opened(replace(good, tls=None)) as registry:
+            with pytest.raises(RegistryUnavailable, match="etcds://"):
+                await registry.put(copy(1))
+
+
+async def test_tls_towards_an_etcd_without(etcd: EtcdServer) -> None:
+    async with opened(replace(at(etcd.port), tls=Tls(verify=False))) as registry:
+        with pytest.raises(RegistryUnavailable, match="does it speak TLS on this port"):
+            await registry.put(copy(1))
 
 
 async def test_what_cannot_be_opened_is_told() -> None:

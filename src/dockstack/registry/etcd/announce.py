@@ -17,8 +17,9 @@ from typing import Any
 from dockstack.errors import RegistryUnavailable
 from dockstack.registry import Lease, Registration
 from dockstack.registry.codec import encode
-from dockstack.registry.etcd.gateway import NOT_FOUND, Gateway, Refused
-from dockstack.registry.etcd.keys import common, directory, name_of, number, quoted, unquoted, within
+from dockstack.registry.etcd.answers import NOT_FOUND, Refused
+from dockstack.registry.etcd.gateway import Gateway
+from dockstack.registry.etcd.keys import common, directory, name_of, number, plain, quoted, within
 from dockstack.registry.etcd.lease import Tenure
 from dockstack.registry.etcd.writer import Writer
 from dockstack.registry.url import fold
@@ -158,13 +159,13 @@ class Announcements:
         """Raises RegistryUnavailable when the watch has ended."""
         revision = await self._ask_for_all()
         create = {**within(place), "start_revision": str(revision + 1), "filters": ["NOPUT"]}
-        async with aclosing(self._gateway.watch(create)) as messages:
-            async for message in messages:
+        async with aclosing(self._gateway.watch(create)) as batches:
+            async for message in (message async for batch in batches for message in batch):
                 if message.get("canceled"):
                     raise RegistryUnavailable(f"etcd: {message.get('cancel_reason', 'the watch was canceled')}")
                 for event in message.get("events", ()):
                     fields = event.get("kv", {})
-                    self._deleted(unquoted(fields.get("key", "")).decode(errors="replace"), fields)
+                    self._deleted(plain(fields.get("key", "")), fields)
 
     def _deleted(self, key: str, fields: Mapping[str, Any]) -> None:
         held = self._held_at(key)
@@ -172,19 +173,27 @@ class Announcements:
             held.gone.set()
 
     async def _ask_for_all(self) -> int:
-        """Finds out which of our keys are gone; returns a revision up to which that is known."""
+        """Finds out which of our keys are gone; returns a revision up to which that is known.
+
+        Whether a key was written after the question shows in what we hold of it, and not in etcd's revision: that goes
+        back when etcd is restored from a backup, or has lost its data.
+        """
         revisions: list[int] = []
         keys = list(self._at)
         for start in range(0, len(keys), _TOGETHER):
             some = keys[start : start + _TOGETHER]
+            before = [(held, held.revision) if (held := self._held_at(key)) is not None else None for key in some]
             ask = [{"request_range": {"key": quoted(key), "keys_only": True}} for key in some]
             answer = await self._gateway.call("kv/txn", {"success": ask})
-            revision = number(answer.get("header", {}), "revision")
-            revisions.append(revision)
-            for key, one in zip(some, answer.get("responses", ()), strict=True):
+            revisions.append(number(answer.get("header", {}), "revision"))
+            for key, known, one in zip(some, before, answer.get("responses", ()), strict=True):
                 held = self._held_at(key)
-                missing = not number(one.get("response_range", {}), "count")
-                if missing and held is not None and held.revision <= revision:
+                if held is None or known != (held, held.revision):
+                    continue
+                found = one.get("response_range", {}).get("kvs", ())
+                if found:
+                    held.revision = number(found[0], "mod_revision")
+                else:
                     held.gone.set()
         return min(revisions, default=0)
 

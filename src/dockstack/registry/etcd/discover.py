@@ -43,18 +43,16 @@ class Discovery:
     async def watch(self, path: str, decoder: Decoder) -> AsyncIterator[Snapshot]:
         """See the port; raises RegistryUnavailable when it cannot be followed any more."""
         members = Members(path, decoder)
-        answer = await self._gateway.call("kv/txn", _transaction([members.everything()]))
+        async with self._gateway.turns:
+            answer = await self._gateway.call("kv/txn", _transaction([members.everything()]))
         members.read(answer)
         yield members.snapshot()
         start = number(answer.get("header", {}), "revision") + 1
         self._live.add(members)
         try:
-            async with aclosing(self._gateway.watch({**below(path), "start_revision": str(start)})) as messages:
-                async for message in messages:
-                    if message.get("canceled"):
-                        why = message.get("cancel_reason") or "its history is gone, or this user may not read it"
-                        raise RegistryUnavailable(f"etcd has ended the watch of {path}: {why}")
-                    changes = [members.happened(event) for event in message.get("events", ())]
+            async with aclosing(self._gateway.watch({**below(path), "start_revision": str(start)})) as batches:
+                async for batch in batches:
+                    changes = [members.happened(event) for message in batch for event in _events(message, path)]
                     if True in changes:
                         yield members.snapshot()
         finally:
@@ -62,11 +60,11 @@ class Discovery:
 
     async def audit(self) -> None:
         """For ever: where a watch does not tell what etcd has, all connections are made anew."""
-        clean = 0
+        clean: int | None = None
         while True:
             await asyncio.sleep(AUDIT)
             revision = self._gateway.revision
-            if revision == clean or not self._live:
+            if (revision is not None and revision == clean) or not self._live:
                 continue
             try:
                 behind = await self._behind(self._live)
@@ -93,6 +91,14 @@ class Discovery:
                 if members in self._live and members.stamp != members.stamp_of(answers[at * each : (at + 1) * each]):
                     found.add(members)
         return found
+
+
+def _events(message: Mapping[str, Any], path: str) -> Iterable[Mapping[str, Any]]:
+    if message.get("canceled"):
+        why = message.get("cancel_reason") or "its history is gone, or this user may not read it and all keys below it"
+        raise RegistryUnavailable(f"etcd has ended the watch of {path}: {why}")
+    events: Iterable[Mapping[str, Any]] = message.get("events", ())
+    return events
 
 
 def _transaction(questions: Iterable[tuple[Mapping[str, Any], ...]]) -> Mapping[str, Any]:

@@ -7,23 +7,28 @@ done even so: callers ask only for what can be done twice.
 from __future__ import annotations
 
 import asyncio
-import json
+import os
 import random
 import ssl
 import time
-from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 import aiohttp
 
 from dockstack.errors import RegistryUnavailable
 from dockstack.events import Emit
 from dockstack.registry import Locator
+from dockstack.registry.etcd.answers import Fields, Refused, answer_of, message, refusal
 from dockstack.registry.etcd.events import Connected, Unreachable
+from dockstack.runtime.shared import Shared
 
 EACH = 1.5
-"""Seconds that one member has for an answer."""
+"""Seconds that one member has for an answer, and for each further piece of it."""
+
+WHOLE = 30.0
+"""Seconds for an answer that comes in many pieces: the members of a large path over a slow line."""
 
 TRIES = 3
 """Members that one call asks, one after the other."""
@@ -31,23 +36,11 @@ TRIES = 3
 PROBE = 2.0
 """Seconds between two questions whether the member in use is alive and knows its leader."""
 
+AT_ONCE = 50
+"""Paths that are read, or whose watches are opened, at one time: of thousands, most would wait for our own processor,
+and their deadlines would blame the member."""
+
 _GONE = (aiohttp.ClientError, OSError, TimeoutError)
-
-# Codes of gRPC: what they mean lies with the member, and another one may know better.
-_DEADLINE, _INTERNAL, _UNAVAILABLE, _UNAUTHENTICATED = 4, 13, 14, 16
-_ELSEWHERE = frozenset({1, _DEADLINE, _INTERNAL, _UNAVAILABLE})
-
-NOT_FOUND = 5
-
-Fields = Mapping[str, Any]
-
-
-class Refused(RegistryUnavailable):
-    """etcd's answer was no; `code` is that of gRPC."""
-
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(f"etcd: {message}")
-        self.code = code
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +49,7 @@ class _Line:
 
     at: int
     session: aiohttp.ClientSession
+    logins: Shared[str] = field(default_factory=Shared)
 
 
 class Gateway:
@@ -77,8 +71,11 @@ class Gateway:
         self._up = False
         self._told = False
         self._failures = 0
-        self.revision = 0
-        """That of the store when a member last spoke of it."""
+        self._closed = False
+        self.turns = asyncio.Semaphore(AT_ONCE)
+        """Whoever follows a path takes one to read it; a watch takes one to be opened."""
+        self.revision: int | None = None
+        """That of the store when a member last spoke of it, if it may be asked for that."""
 
     @property
     def state(self) -> str:
@@ -90,9 +87,9 @@ class Gateway:
     async def run(self) -> None:
         """For ever: ends connections that were left, and leaves a member that is silent or has no leader."""
         while True:
-            for left in self._left:
-                await left.session.close()
-            self._left.clear()
+            while self._left:
+                await _end(self._left[0])
+                self._left.pop(0)
             self._news.clear()
             try:
                 async with asyncio.timeout(PROBE):
@@ -102,12 +99,13 @@ class Gateway:
                 pass
             line = self._line
             try:
-                status = await self._ask(line, "maintenance/status", {})
+                status = await self._ask(line, "maintenance/status", {}, self._token)
                 self.revision = int(status.get("header", {}).get("revision", 0))
                 if not int(status.get("leader", 0)):
                     self._leave(line, "the member has no leader")
             except Refused as error:
-                if error.code in _ELSEWHERE:
+                self.revision = None
+                if error.elsewhere:
                     self._leave(line, str(error))
             except RegistryUnavailable as error:
                 self._leave(line, str(error))
@@ -117,12 +115,14 @@ class Gateway:
         self._leave(self._line, reason)
 
     async def close(self) -> None:
-        """Ends all connections."""
+        """Ends all connections, for good."""
+        self._closed = True
         for one in (self._line, *self._left):
-            await one.session.close()
+            await _end(one)
 
     async def call(self, method: str, body: Fields) -> Fields:
-        """The answer to `/v3/METHOD`. Raises Refused, or RegistryUnavailable within `EACH * TRIES` seconds.
+        """The answer to `/v3/METHOD`. Raises Refused, or RegistryUnavailable after `EACH * TRIES` seconds of silence,
+        or twice as long where it has to log in.
 
         A single member is asked twice, too: a connection that was idle may have been ended by somebody in between.
         """
@@ -131,7 +131,7 @@ class Gateway:
             try:
                 return await self._known(line, method, body)
             except Refused as error:
-                if error.code not in _ELSEWHERE:
+                if not error.elsewhere:
                     raise
                 self._leave(line, str(error))
             except RegistryUnavailable as error:
@@ -140,42 +140,54 @@ class Gateway:
         try:
             return await self._known(line, method, body)
         except RegistryUnavailable as error:
-            if not isinstance(error, Refused) or error.code in _ELSEWHERE:
+            if not isinstance(error, Refused) or error.elsewhere:
                 self._leave(line, str(error))
             raise
 
-    async def watch(self, create: Fields) -> AsyncGenerator[Fields, None]:
-        """The messages of a watch; the first says that it is there. Never ends: raises RegistryUnavailable.
+    async def watch(self, create: Fields) -> AsyncGenerator[Sequence[Fields], None]:
+        """The messages of a watch, as many together as have come; the first says that it is there.
 
-        The header has etcd end the stream when the member loses its leader; a silent member is found out by `run`.
+        Never ends: raises RegistryUnavailable. The header has etcd end the stream when the member loses its leader; a
+        silent member is found out by `run`.
         """
         line = self._line
-        await self._login(line)
-        headers = {**self._headers(), "Grpc-Metadata-hasleader": "true"}
+        where = self._hosts[line.at]
+        token: str | None = None
         try:
-            async with asyncio.timeout(EACH):
-                reply = await line.session.post(
-                    self._url(line, "watch"), json={"create_request": create}, headers=headers
-                )
+            async with self.turns:
+                token = await self._login(line)
+                self._check(line)
+                headers = {**_headers(token), "Grpc-Metadata-hasleader": "true"}
+                async with asyncio.timeout(EACH):
+                    reply = await line.session.post(
+                        self._url(line, "watch"),
+                        json={"create_request": create},
+                        headers=headers,
+                        allow_redirects=False,
+                    )
             async with reply:
                 if reply.status != 200:
-                    raise _refusal(reply.status, await reply.read())
+                    async with asyncio.timeout(EACH):
+                        raise refusal(str(where), reply.status, await reply.read())
                 self._works(line)
                 buffer = b""
                 while chunk := await self._chunk(line, reply):
                     *whole, buffer = (buffer + chunk).split(b"\n")
-                    for text in whole:
-                        yield self._message(text)
+                    yield [message(str(where), text) for text in whole if text]
         except _GONE as error:
-            self._leave(line, _said(error))
-            raise RegistryUnavailable(f"etcd {self._hosts[line.at]}: the watch broke: {_said(error)}") from None
+            why = _said(error, self._tls is not None) if line is self._line else self._reason
+            self._leave(line, why)
+            raise RegistryUnavailable(f"etcd {where}: the watch broke: {why}") from None
         except Refused as error:
-            if error.code == _UNAUTHENTICATED:
-                self._token = None
-            elif error.code in _ELSEWHERE:
+            if error.stale:
+                self._forget(token)
+            elif error.elsewhere:
                 self._leave(line, str(error))
             raise
-        raise RegistryUnavailable(f"etcd {self._hosts[line.at]} has ended the watch")
+        except RegistryUnavailable as error:
+            self._leave(line, str(error))
+            raise
+        raise RegistryUnavailable(f"etcd {where} has ended the watch")
 
     async def _chunk(self, line: _Line, reply: aiohttp.ClientResponse) -> bytes:
         """What comes next, until the member is left: the end of its connections would not end the reading."""
@@ -188,53 +200,70 @@ class Gateway:
             finally:
                 self._readers.discard(limit)
 
-    def _message(self, text: bytes) -> Fields:
-        fields = json.loads(text)
-        if "error" in fields:
-            raise Refused(int(fields["error"].get("grpc_code", 0)), str(fields["error"].get("message", text[:200])))
-        result: Fields = fields.get("result", {})
-        return result
-
     # inside
 
     async def _known(self, line: _Line, method: str, body: Fields) -> Fields:
-        """As a user who is known; a token that has run out is replaced once."""
-        await self._login(line)
+        """As a user who is known; a token that is no longer good is replaced once."""
+        token = await self._login(line)
         try:
-            return await self._ask(line, method, body)
+            return await self._ask(line, method, body, token)
         except Refused as error:
-            if error.code != _UNAUTHENTICATED or self._user is None:
+            if not error.stale or self._user is None:
                 raise
+        self._forget(token)
+        return await self._ask(line, method, body, await self._login(line))
+
+    async def _login(self, line: _Line) -> str | None:
+        """Our user's token, fetched once for all who want it: etcd takes a tenth of a second to verify a password."""
+        if self._user is not None and self._token is None:
+            self._token = await line.logins.call(lambda: self._authenticate(line))
+        return self._token
+
+    async def _authenticate(self, line: _Line) -> str:
+        """The token; empty where etcd has its users turned off, as for its own clients."""
+        body = {"name": self._user, "password": self._password or ""}
+        try:
+            return str((await self._ask(line, "auth/authenticate", body, None)).get("token", ""))
+        except Refused as error:
+            if error.no_users:
+                return ""
+            raise
+
+    def _forget(self, token: str | None) -> None:
+        if self._token == token:
             self._token = None
-        await self._login(line)
-        return await self._ask(line, method, body)
 
-    async def _login(self, line: _Line) -> None:
-        if self._user is None or self._token is not None:
-            return
-        answer = await self._ask(line, "auth/authenticate", {"name": self._user, "password": self._password or ""})
-        self._token = str(answer.get("token", ""))
-
-    async def _ask(self, line: _Line, method: str, body: Fields) -> Fields:
+    async def _ask(self, line: _Line, method: str, body: Fields, token: str | None) -> Fields:
+        self._check(line)
+        where = str(self._hosts[line.at])
+        clock = asyncio.get_running_loop().time
+        content = bytearray()
         try:
             async with (
-                asyncio.timeout(EACH),
-                line.session.post(self._url(line, method), json=body, headers=self._headers()) as reply,
+                asyncio.timeout(EACH) as limit,
+                line.session.post(
+                    self._url(line, method), json=body, headers=_headers(token), allow_redirects=False
+                ) as reply,
             ):
-                content = await reply.read()
+                end = clock() + WHOLE
+                async for piece in reply.content.iter_any():
+                    content += piece
+                    limit.reschedule(min(clock() + EACH, end))
         except _GONE as error:
-            raise RegistryUnavailable(f"etcd {self._hosts[line.at]}: {_said(error)}") from None
+            raise RegistryUnavailable(f"etcd {where}: {_said(error, self._tls is not None)}") from None
         if reply.status != 200:
-            raise _refusal(reply.status, content)
+            raise refusal(where, reply.status, content)
+        fields = answer_of(where, content)
+        if "error" in fields:
+            raise refusal(where, reply.status, content)
         self._works(line)
-        try:
-            fields: Fields = json.loads(content)
-        except ValueError:
-            raise RegistryUnavailable(f"etcd {self._hosts[line.at]} did not answer with JSON") from None
         return fields
 
-    def _headers(self) -> dict[str, str]:
-        return {} if self._token is None else {"Authorization": self._token}
+    def _check(self, line: _Line) -> None:
+        """Its connections end once a member is left, which may be while something else was waited for."""
+        if line is not self._line or self._closed:
+            reason = "the registry is being closed" if self._closed else self._reason
+            raise RegistryUnavailable(f"etcd {self._hosts[line.at]} is not used any more: {reason}")
 
     def _url(self, line: _Line, method: str) -> str:
         return f"{'http' if self._tls is None else 'https'}://{self._hosts[line.at]}/v3/{method}"
@@ -253,7 +282,7 @@ class Gateway:
 
     def _leave(self, line: _Line, reason: str) -> None:
         """The next member is used from now on; what goes on with this one ends."""
-        if line is not self._line:
+        if line is not self._line or self._closed:
             return
         self._left.append(line)
         self._line = self._open((line.at + 1) % len(self._hosts))
@@ -261,6 +290,7 @@ class Gateway:
         now = asyncio.get_running_loop().time()
         for reader in self._readers:
             reader.reschedule(now)
+        self._readers.clear()  # each is ended once, even if the next member is left before it notices
         self._failures += 1
         self._reason = reason
         if self._up:
@@ -270,15 +300,31 @@ class Gateway:
             self._emit(Unreachable(", ".join(map(str, self._hosts)), reason))
 
 
-def _refusal(status: int, content: bytes) -> Refused:
-    try:
-        fields = json.loads(content)
-        return Refused(int(fields.get("code", 0)), str(fields.get("message") or fields.get("error") or fields))
-    except (ValueError, AttributeError):
-        return Refused(_UNAVAILABLE, f"HTTP status {status}: {content[:200].decode(errors='replace')}")
+async def _end(line: _Line) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(EACH):
+            await line.session.close()
 
 
-def _said(error: Exception) -> str:
+def _headers(token: str | None) -> dict[str, str]:
+    return {"Authorization": token} if token else {}
+
+
+def _said(error: Exception, secure: bool) -> str:
     if isinstance(error, TimeoutError):
         return f"no answer within {EACH:g} s"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        why = str(getattr(error.certificate_error, "verify_message", "") or error.certificate_error).rstrip(".")
+        return f"its certificate is refused: {why}: name its authority in ca_file, and the host as the certificate does"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        number, text = error.os_error.errno or 0, error.os_error.strerror or str(error.os_error)
+        return f"cannot connect: {os.strerror(number) if number > 0 else text or 'the connection was ended'}" + (
+            ": does it speak TLS on this port?"
+            if secure and not isinstance(error, aiohttp.ClientConnectorDNSError)
+            else ""
+        )
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return f"it ended the connection without an answer{'' if secure else ': if it wants TLS, write etcds://'}"
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return "the connection broke in the middle of an answer"
     return str(error) or type(error).__name__

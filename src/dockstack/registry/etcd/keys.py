@@ -21,6 +21,11 @@ def unquoted(text: str) -> bytes:
     return base64.b64decode(text)
 
 
+def plain(text: str) -> str:
+    """The key behind the gateway's base64; bytes that are no UTF-8 are escaped, so that two such keys stay two."""
+    return unquoted(text).decode(errors="backslashreplace")
+
+
 def directory(path: str) -> str:
     """What stands before the names of the members of a path: `/a/path/`."""
     return f"{fold(path).rstrip('/')}/"

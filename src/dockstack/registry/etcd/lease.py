@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from contextlib import suppress
 
 from dockstack.errors import RegistryUnavailable
 from dockstack.events import Emit
 from dockstack.registry.etcd.events import LeaseLost
-from dockstack.registry.etcd.gateway import NOT_FOUND, Gateway, Refused
+from dockstack.registry.etcd.gateway import Gateway
 from dockstack.registry.etcd.keys import number
+from dockstack.runtime.shared import Shared
 
 _AGAIN = 0.25
 """Seconds between two tries to keep it alive when no answer came."""
@@ -30,18 +32,15 @@ class Tenure:
         self._ttl = max(1, math.ceil(ttl))
         self._on_lost = on_lost
         self._emit = emit
-        self._granting = asyncio.Lock()
+        self._grants: Shared[int] = Shared()
         self._granted = asyncio.Event()
         self.current: int | None = None
 
     async def lease(self) -> int:
         """The lease that lives now. Raises RegistryUnavailable."""
-        async with self._granting:
-            if self.current is None:
-                answer = await self._gateway.call("lease/grant", {"TTL": self._ttl})
-                self.current = number(answer, "ID")
-                self._granted.set()
-            return self.current
+        if self.current is None:
+            return await self._grants.call(self._grant)
+        return self.current
 
     def lose(self, lease: int) -> None:
         """etcd says that there is no such lease."""
@@ -63,8 +62,12 @@ class Tenure:
                 except RegistryUnavailable:
                     await asyncio.sleep(_AGAIN)
                     continue
+                result = answer.get("result", {})
+                if number(result, "ID") != lease:  # not about it: nothing is known
+                    await asyncio.sleep(_AGAIN)
+                    continue
                 # An unknown lease is no error there: the answer has no TTL then.
-                if number(answer.get("result", {}), "TTL") <= 0:
+                if number(result, "TTL") <= 0:
                     self.lose(lease)
                 break
 
@@ -73,9 +76,14 @@ class Tenure:
         if self.current is None:
             return
         lease, self.current = self.current, None
-        try:
+        with suppress(TimeoutError, RegistryUnavailable):
             async with asyncio.timeout(_REVOKE):
                 await self._gateway.call("lease/revoke", {"ID": str(lease)})
-        except (TimeoutError, RegistryUnavailable) as error:
-            if not (isinstance(error, Refused) and error.code == NOT_FOUND):
-                return
+
+    async def _grant(self) -> int:
+        lease = number(await self._gateway.call("lease/grant", {"TTL": self._ttl}), "ID")
+        if not lease:  # with 0 what is registered would never end
+            raise RegistryUnavailable("etcd granted a lease without a number: trying again")
+        self.current = lease
+        self._granted.set()
+        return lease

@@ -8,7 +8,7 @@ from typing import Any
 
 from dockstack.model import Instance
 from dockstack.registry import Decoder, Snapshot
-from dockstack.registry.etcd.keys import directory, number, quoted, unquoted, within
+from dockstack.registry.etcd.keys import directory, number, plain, quoted, unquoted, within
 
 Stamp = tuple[int, int, int]
 """How many keys lie below the path, the newest revision of one of them, and that of the path's own key."""
@@ -55,13 +55,14 @@ class Members:
         if key == self._own:
             self._data = b"" if gone else unquoted(fields.get("value", ""))
             self._own_revision = 0 if gone else number(fields, "mod_revision")
-            return True
+            if not key.startswith(self._inside):  # the root's own key lies in its range
+                return True
         if not key.startswith(self._inside):
             return False
         if gone:
             self._revisions.pop(key, None)
-            return self._nodes.pop(key.removeprefix(self._inside), None) is not None
-        return self._take(key, fields, self._nodes)
+            return self._nodes.pop(key.removeprefix(self._inside), None) is not None or key == self._own
+        return self._take(key, fields, self._nodes) or key == self._own
 
     def snapshot(self) -> Snapshot:
         """As it is now, by name; a bad node is named in the problems."""
@@ -110,4 +111,4 @@ class Members:
 
 
 def _key(fields: Mapping[str, Any]) -> str:
-    return unquoted(fields.get("key", "")).decode(errors="replace")
+    return plain(fields.get("key", ""))

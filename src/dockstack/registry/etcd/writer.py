@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dockstack.errors import RegistryUnavailable
-from dockstack.registry.etcd.gateway import NOT_FOUND, Gateway, Refused
+from dockstack.registry.etcd.answers import NOT_FOUND, Refused
+from dockstack.registry.etcd.gateway import Gateway
 from dockstack.registry.etcd.keys import number
 
 MOST = 60
@@ -31,6 +32,7 @@ class Writer:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._wishes: list[_Wish] = []
+        self._alone = 0  # how many of the next wishes a transaction was refused for: each has one of its own
         self._news = asyncio.Event()
 
     async def write(self, keys: frozenset[str], operations: tuple[Mapping[str, Any], ...], lease: int = 0) -> int:
@@ -57,14 +59,16 @@ class Writer:
                 while self._wishes:
                     await self._together(self._taken())
         finally:
-            for wish in self._wishes:
-                _fail(wish, RegistryUnavailable(_ENDING))
+            self._fail(self._wishes, RegistryUnavailable(_ENDING))
 
     def _taken(self) -> list[_Wish]:
         """The wishes of the next transaction, in order; a key may stand in it only once.
 
         All need the same lease: if that has ended, the whole is refused.
         """
+        if self._alone:
+            self._alone -= 1
+            return [self._wishes.pop(0)]
         taken: list[_Wish] = []
         touched: set[str] = set()
         for wish in self._wishes:
@@ -78,19 +82,18 @@ class Writer:
     async def _together(self, wishes: list[_Wish]) -> None:
         try:
             revision = await self._transaction(wishes)
-        except Refused as error:
-            if len(wishes) == 1 or error.code == NOT_FOUND:  # the lease that they all hang on
-                for one in wishes:
-                    _fail(one, error)
-                return
-            for one in wishes:  # whose fault it is shows when each stands alone
-                await self._together([one])
         except RegistryUnavailable as error:
-            for one in wishes:
-                _fail(one, error)
+            if not isinstance(error, Refused) or error.elsewhere:
+                # Those that wait would wait as long again, one transaction after the other.
+                self._fail((*wishes, *self._wishes), error)
+            elif len(wishes) == 1 or error.code == NOT_FOUND:  # the lease that they all hang on
+                self._fail(wishes, error)
+            else:  # whose fault it is shows when each stands alone
+                again = [one for one in wishes if not one.done.done()]
+                self._wishes[:0] = again
+                self._alone = len(again)
         except asyncio.CancelledError:
-            for one in wishes:
-                _fail(one, RegistryUnavailable(_ENDING))
+            self._fail(wishes, RegistryUnavailable(_ENDING))
             raise
         else:
             for one in wishes:
@@ -102,7 +105,9 @@ class Writer:
         answer = await self._gateway.call("kv/txn", {"success": operations})
         return number(answer.get("header", {}), "revision")
 
-
-def _fail(wish: _Wish, error: RegistryUnavailable) -> None:
-    if not wish.done.done():
-        wish.done.set_exception(error)
+    def _fail(self, wishes: Sequence[_Wish], error: RegistryUnavailable) -> None:
+        for one in wishes:
+            if not one.done.done():
+                one.done.set_exception(error)
+        self._wishes = [one for one in self._wishes if not one.done.done()]
+        self._alone = min(self._alone, len(self._wishes))

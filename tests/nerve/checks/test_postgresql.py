@@ -96,6 +96,23 @@ async def test_a_silent_server_is_down_in_time(keys: dict[str, Any]) -> None:
         assert await reason(port, timeout=0.2, **keys) == f"no answer from {here(port)} within 0.2 s"
 
 
+@pytest.mark.parametrize("said", [b"\0" * 5, b"\0" * 70_000, b"J\0\0\0\n5.5.5-10.11.6-MariaDB\0"])
+async def test_whatever_is_no_postgresql_is_down_and_holds_nobody_up(said: bytes) -> None:
+    async with saying(said) as port:
+        assert (await reason(port, **LOGIN)) != ""
+
+
+async def test_a_login_without_a_connection_is_followed_by_a_handshake() -> None:
+    """Another program may be listening by then."""
+    check = build(settings(**LOGIN), here(1))
+    async with saying(packed(b"R", b"\0\0\0\5salt")) as port:  # takes up the session, and ends it at the password
+        with pytest.raises(Unhealthy, match="closed"):
+            await check(here(port))
+    async with saying(b"\0" * 5) as port:
+        with pytest.raises(Unhealthy, match="no PostgreSQL"):
+            await check(here(port))
+
+
 # Real servers.
 
 
@@ -134,7 +151,7 @@ async def test_a_login_that_ends_without_a_farewell_would_be_logged(postgresql: 
         ({"database": None}, 'database "nerve" does not exist (SQL state 3D000)'),
         ({"query": "SELEKT 1"}, 'syntax error at or near "SELEKT" (SQL state 42601)'),
         ({"query": "SELECT * FROM pg_authid"}, "permission denied for table pg_authid (SQL state 42501)"),
-        ({"tls": {"verify": False}}, "rejected SSL upgrade"),
+        ({"tls": {"verify": False}}, "does not offer TLS"),
     ],
 )
 async def test_a_login_or_query_that_fails_is_down(
@@ -165,8 +182,8 @@ async def test_a_server_without_a_free_connection_is_down(postgresql: Postgresql
         with contextlib.suppress(asyncpg.TooManyConnectionsError):
             while True:
                 stack.push_async_callback((await session(postgresql)).close)
-        full = "sorry, too many clients already (SQL state 53300)"
-        assert await reason(postgresql.port) == f"the server says: {full}"
+        full = "the server says: sorry, too many clients already (SQL state 53300)"
+        assert await reason(postgresql.port) == full
         assert await reason(postgresql.port, **LOGIN) == full
 
 
@@ -229,9 +246,9 @@ async def test_a_server_that_shuts_down_or_is_killed_is_down(tmp_path: Path) -> 
     with PostgresqlServer(tmp_path) as server:
         held = await session(server)
         server.program.signal(signal.SIGTERM)  # it waits for the last client
-        closing = "the database system is shutting down (SQL state 57P03)"
+        closing = "the server says: the database system is shutting down (SQL state 57P03)"
         await eventually(lambda: any("smart shutdown" in line for line in server.log), "the shutdown")
-        assert await reason(server.port) == f"the server says: {closing}"
+        assert await reason(server.port) == closing
         assert await reason(server.port, **LOGIN) == closing
         await held.close()
         await asyncio.to_thread(server.program.wait, 20)
@@ -246,9 +263,12 @@ async def test_a_server_that_shuts_down_or_is_killed_is_down(tmp_path: Path) -> 
             assert await outcome(build, settings(**keys), server.port) == UP
 
 
-async def test_a_server_that_freezes_after_the_handshake_is_left_at_once(pem: Certificate) -> None:
+@pytest.mark.parametrize("login", [{}, LOGIN])
+async def test_a_server_that_freezes_after_the_handshake_is_left_at_once(
+    pem: Certificate, login: dict[str, Any]
+) -> None:
     with frozen(pem, 8, b"S") as (port, closed):
-        check = settings(timeout=0.3, tls={"verify": False})
+        check = settings(timeout=0.3, tls={"verify": False}, **login)
         start = asyncio.get_running_loop().time()
         seen = await ask(Probe("it", build(check, here(port)), here(port), check.deadline, Rule()))
         assert seen.reason.startswith("no answer")

@@ -149,7 +149,7 @@ async def test_a_silent_server_is_down_in_time(keys: dict[str, Any]) -> None:
         assert await reason(port, timeout=0.2, **keys) == f"no answer from {here(port)} within 0.2 s"
 
 
-@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x00" * 5])
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x00" * 5, b"$" * 200_000])
 async def test_what_is_no_redis_is_down(answer: bytes) -> None:
     async with saying(answer) as port:
         assert await reason(port) != ""

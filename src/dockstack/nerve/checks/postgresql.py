@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dockstack.model import Address
 from dockstack.nerve.checks import Check, Unhealthy
@@ -46,14 +46,44 @@ def build(settings: PostgresqlCheck, target: Address) -> Check:
     async def began(target: Address) -> None:
         await handshake(target, settings.database or _HANDSHAKE_DATABASE, context, settings.timeout * _POLITE)
 
-    async def asked(target: Address) -> None:
-        await ask(settings, target, context)
-
-    return began if settings.username is None else asked
+    return began if settings.username is None else _Asking(settings, settings.username, context)
 
 
-async def handshake(target: Address, database: str, context: ssl.SSLContext | None, patience: float) -> None:
-    """Begins a session as `haproxy_check`, as HAProxy's own check does; the first answer decides.
+class _Asking:
+    """The check that logs in.
+
+    asyncpg never comes back from an answer that begins with a zero byte, and holds up the whole program: until a
+    handshake has found PostgreSQL, and after each failure, something else may be listening on the port.
+    """
+
+    __slots__ = ("_context", "_known", "_settings", "_user")
+
+    def __init__(self, settings: PostgresqlCheck, user: str, context: ssl.SSLContext | None) -> None:
+        self._settings = settings
+        self._user = user
+        self._context = context
+        self._known = False
+
+    async def __call__(self, target: Address) -> None:
+        if not self._known:
+            database = self._settings.database or self._user
+            await handshake(target, database, self._context, self._settings.timeout * _POLITE, self._user)
+            self._known = True
+        try:
+            await ask(self._settings, target, self._context)
+        except (OSError, Unhealthy):
+            self._known = False
+            raise
+
+
+async def handshake(
+    target: Address,
+    database: str,
+    context: ssl.SSLContext | None,
+    patience: float,
+    user: str = _HANDSHAKE_USER,
+) -> None:
+    """Begins a session, as `haproxy_check` as HAProxy's own check does; the first answer decides.
 
     Where the server asks for a password the check leaves: that is neither an error nor in the server's log, as libpq
     does it whenever it has no password. Where none is asked for, the session is completed and ended within `patience`
@@ -67,7 +97,7 @@ async def handshake(target: Address, database: str, context: ssl.SSLContext | No
         try:
             if context is not None:
                 await _secure(reader, writer, context, target.host)
-            writer.write(_startup(database))
+            writer.write(_startup(user, database))
             kind, body = await _message(reader)
         except (asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
             raise Unhealthy("the server closed the connection without an answer") from error
@@ -106,8 +136,8 @@ async def _secure(
     await writer.start_tls(context, server_hostname=host if context.check_hostname else None)
 
 
-def _startup(database: str) -> bytes:
-    words = ("user", _HANDSHAKE_USER, "database", database)
+def _startup(user: str, database: str) -> bytes:
+    words = ("user", user, "database", database)
     content = struct.pack("!I", 3 << 16) + b"".join(word.encode() + b"\0" for word in words) + b"\0"
     return struct.pack("!I", len(content) + 4) + content
 
@@ -137,9 +167,11 @@ async def ask(settings: PostgresqlCheck, target: Address, context: ssl.SSLContex
     """Logs in, sends the query and leaves; raises Unhealthy with the server's own words, OSError."""
     import asyncpg
 
+    loop = _Loop(asyncio.get_running_loop())
     connection = None
     try:
         connection = await asyncpg.connect(
+            loop=loop,
             host=target.host,
             port=target.port,
             user=settings.username,
@@ -156,3 +188,27 @@ async def ask(settings: PostgresqlCheck, target: Address, context: ssl.SSLContex
     finally:
         if connection is not None and not connection.is_closed():
             connection.terminate()
+        loop.abort()
+
+
+class _Loop:
+    """The event loop for one conversation of asyncpg's, whose connection ends at once when the check is over.
+
+    asyncpg would wait for the farewell of a server that has fallen silent, over TLS for 30 s.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._transports: list[asyncio.Transport] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+    async def create_connection(self, *args: Any, **options: Any) -> tuple[asyncio.Transport, asyncio.BaseProtocol]:
+        transport, protocol = await self._loop.create_connection(*args, **options)
+        self._transports.append(transport)
+        return transport, protocol
+
+    def abort(self) -> None:
+        for transport in self._transports:
+            transport.abort()

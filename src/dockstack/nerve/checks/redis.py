@@ -55,6 +55,8 @@ async def ask(settings: RedisCheck, target: Address, context: ssl.SSLContext | N
             raise cause from None
         ours = type(error) in (exceptions.ConnectionError, exceptions.TimeoutError, exceptions.InvalidResponse)
         raise Unhealthy(str(error) if ours else f"the server says: {error}") from error
+    except ValueError as error:  # of the stream: a line without an end
+        raise Unhealthy("this is no Redis server: its answer is not of the protocol") from error
     finally:
         await connection.disconnect(nowait=True)
 

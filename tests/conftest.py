@@ -10,6 +10,7 @@ from types import FrameType
 from typing import NoReturn
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.docker import engine as docker_engine
 from tests.servers.aws import AwsServer
@@ -24,6 +25,11 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     # make passes on what `timeout` has sent already: a second signal must not interrupt the cleaning up.
     signal.signal(signal.SIGTERM, lambda *_: None)
     raise KeyboardInterrupt
+
+
+# The time that an example takes is no matter of the test: it is another one on a busy machine.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 def pytest_configure() -> None:

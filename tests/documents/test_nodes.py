@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dockstack.documents import Document, parse
@@ -172,7 +172,6 @@ VALUES = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.text("abcxyz", min_size=1), VALUES, max_size=4))
 def test_json_is_read_as_written(data: dict[str, Any]) -> None:
     text = json.dumps(data, ensure_ascii=False)

@@ -178,7 +178,8 @@ def test_a_folded_path_stays_as_it_is(path: str) -> None:
     ("text", "fits"),
     [("a", True), ("my_container-1.x", True), ("10.0.0.1", True), ("::1", True), ("", False), ("-a", False),
      ("a b", False), ("é", False), ("a\n", False), ("[::1]", False), ("a" * 254, False), ("a/b", False),
-     (":::", False)],
+     (":::", False), ("a..b", False), (".a", False), ("a.", True), ("a.-b", True), ("l" * 63 + ".x", True),
+     ("l" * 64 + ".x", False), ("x." + "l" * 64, False), (".".join("abcd" * 60), False)],
 )  # fmt: skip
 def test_what_looks_like_a_host(text: str, fits: bool) -> None:
     assert is_host(text) is fits

@@ -641,6 +641,8 @@ async def test_a_master_that_cannot_be_asked_does_not_stop_the_changes(
         await running.apply(web=await backs.start("a"), fixed=await backs.start("a"))
         await master.processes(stand.place.master_socket, 5)  # at its start it makes the socket twice
         away = stand.place.master_socket.rename(stand.directory / "away.sock")
+        with socket.socket(socket.AF_UNIX) as nobody:
+            nobody.bind(str(stand.place.master_socket))
         running.put(fixed=await backs.start("a", "b"))
         await running.until(lambda: "did not answer `show proc`" in stand.told.texts(), "the failure is told")
         running.put(web=await backs.start("a", "c"))

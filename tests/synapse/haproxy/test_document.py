@@ -131,7 +131,7 @@ def test_the_structure_stays_that_which_is_loaded() -> None:
     assert settled(wanted, structure, loaded(structure, NEW)) == structure
 
 
-@settings(suppress_health_check=[HealthCheck.filter_too_much])
+@settings(suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(worlds.worlds(worlds.PLAIN_OPTIONS))
 def test_a_file_after_commands_alone_serves_what_is_wanted(world: worlds.World) -> None:
     structure = world.running.loaded

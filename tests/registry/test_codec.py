@@ -21,7 +21,10 @@ from dockstack.registry.url import fold
 
 RECORDED = Path(__file__).parents[1] / "golden" / "nerve"
 NERVE = NerveDecoder()
-HOSTS = st.one_of(st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,30}", fullmatch=True), st.ip_addresses().map(str))
+HOSTS = st.one_of(
+    st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,20}(\.[A-Za-z0-9_-]{1,9}){0,3}\.?", fullmatch=True),
+    st.ip_addresses().map(str),
+)
 WORDS = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Z"), exclude_characters="'\"\\#/"))
 LINES = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Zl", "Zp")))
 JSON = st.recursive(

@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import random
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench import floor as bare
 from bench import haproxy
 from bench.nodes import Nodes, instance, zookeeper
 from bench.origins import origins
@@ -70,20 +69,8 @@ def floor(binary: Path, hosts: str, path: str, like: Synapse, port: int) -> Iter
     config, stats = like.directory / "floor.cfg", like.directory / "floor.sock"
     text = like.config.read_text().replace(str(like.stats), str(stats))
     config.write_text(re.sub(r"^\tbind .*", f"\tbind 127.0.0.1:{port}", text, flags=re.MULTILINE))
-    with haproxy.running(binary, config, stats):
-        script = subprocess.Popen(
-            [sys.executable, "-m", "bench.floor", hosts, path, str(stats), BACKEND],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-        )
-        try:
-            assert script.stdout is not None
-            if script.stdout.readline() != b"watching\n":
-                raise SystemExit("the bare script did not start")
-            yield stats
-        finally:
-            script.kill()
-            script.communicate(timeout=5)
+    with haproxy.running(binary, config, stats), bare.running(hosts, path, stats, BACKEND):
+        yield stats
 
 
 def run(binary: Path, rounds: int = ROUNDS) -> tuple[Goal, ...]:

@@ -9,12 +9,34 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from kazoo.client import KazooClient
 
 from bench.synapse import CHECKED
+
+
+@contextmanager
+def running(hosts: str, path: str, control: Path, backend: str) -> Iterator[int]:
+    """The script at work on HAProxy's socket `control`; yields its pid."""
+    script = subprocess.Popen(
+        [sys.executable, "-m", "bench.floor", hosts, path, str(control), backend],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert script.stdout is not None
+        if script.stdout.readline() != b"watching\n":
+            raise SystemExit("the bare script did not start")
+        yield script.pid
+    finally:
+        script.kill()
+        script.communicate(timeout=5)
 
 
 def main() -> None:

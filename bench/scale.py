@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import usage
+from bench import floor, usage
 from bench.nodes import Nodes, instance, zookeeper
 from bench.origins import loopback, origins
 from bench.probe import Probe, Unserved, answer
@@ -31,6 +31,7 @@ from tests.servers.ports import free_ports
 ROUNDS = 100
 SERVICES, EACH = 1000, 10
 ROOT = "/bench/scale"
+FLOOR = "/bench/floor"
 STARTS = 3
 LIMIT = 60.0
 SETTLE = 5.0
@@ -74,6 +75,7 @@ class Changes:
     created: list[float] = field(default_factory=list)
     deleted: list[float] = field(default_factory=list)
     lone_cpu: list[float] = field(default_factory=list)
+    bare_cpu: list[float] = field(default_factory=list)
     dense_cpu: float = 0.0
     fresh: float = 0.0
     used: float = 0.0
@@ -82,10 +84,11 @@ class Changes:
 
 
 class Toggle:
-    """Creates a node in some service, and deletes it the next time."""
+    """Creates a node in some service, or below `path`, and deletes it the next time."""
 
-    def __init__(self, town: Town) -> None:
+    def __init__(self, town: Town, path: str | None = None) -> None:
         self._town = town
+        self._path = path
         self._there: list[str] = []
         self._count = 0
 
@@ -95,7 +98,7 @@ class Toggle:
             return
         self._count += 1
         name = f"y{self._count}"
-        path = f"{ROOT}/{self._town.anyone()}/{name}"
+        path = f"{self._path or f'{ROOT}/{self._town.anyone()}'}/{name}"
         (write,) = self._town.nodes.create([(path, instance(name, "127.0.0.1", self._town.new))])
         self._there.append(write.node)
 
@@ -146,17 +149,22 @@ def measure_changes(ours: Synapse, town: Town, rounds: int) -> Changes:
         time.sleep(random.uniform(0.05, 0.15))
     say(f"{2 * rounds} changes were seen")
     toggle = Toggle(town)
-    for _ in range(LONE):
-        before = usage.cpu(ours.pid)
-        toggle()
-        time.sleep(LONE_PAUSE)
-        found.lone_cpu.append(usage.cpu(ours.pid) - before)
-    before, begun = usage.cpu(ours.pid), time.monotonic()
+    town.nodes.make([FLOOR])
+    with floor.running(town.nodes.hosts, FLOOR, ours.stats, "nobody") as bare:
+        sides = ((ours.pid, toggle, found.lone_cpu), (bare, Toggle(town, FLOOR), found.bare_cpu))
+        for _ in range(LONE):
+            before = [usage.cpu(pid) for pid, _, _ in sides]
+            for _, change, _ in sides:
+                change()
+                time.sleep(LONE_PAUSE / len(sides))
+            for (pid, _, spent), start in zip(sides, before, strict=True):
+                spent.append(usage.cpu(pid) - start)
+    spent_before, begun = usage.cpu(ours.pid), time.monotonic()
     for number in range(DENSE):
         toggle()
         time.sleep(max(0.0, begun + (number + 1) * DENSE_PAUSE - time.monotonic()))
     time.sleep(LONE_PAUSE)
-    found.dense_cpu = (usage.cpu(ours.pid) - before) / DENSE
+    found.dense_cpu = (usage.cpu(ours.pid) - spent_before) / DENSE
     found.used, found.peak = usage.rss(ours.pid), usage.peak(ours.pid)
     found.reloads += ours.reloads
     return found
@@ -198,8 +206,11 @@ def _tell(about: Mapping[str, str], starts: list[Started], changes: Changes) -> 
     lone = percentile(changes.lone_cpu, 0.5)
     rows = [
         (f"{LONE_PAUSE} s apart, the median", str(LONE), f"{lone * 1000:.2f}"),
+        (f"{LONE_PAUSE} s apart, the average", str(LONE), f"{sum(changes.lone_cpu) / LONE * 1000:.2f}"),
         (f"{DENSE_PAUSE * 1000:.0f} ms apart, the average", str(DENSE), f"{changes.dense_cpu * 1000:.2f}"),
     ]
+    bare = percentile(changes.bare_cpu, 0.5)
+    rows.append((f"a bare script, {LONE_PAUSE} s apart, the median", str(LONE), f"{bare * 1000:.2f}"))
     print(table(("CPU of synapse for one change", "changes", "ms"), rows))
     print(f"reloads: {changes.reloads}")
     print(f"for comparison, Ruby synapse (measured apart, on a machine of the same size): {RUBY}")
@@ -219,7 +230,9 @@ def _tell(about: Mapping[str, str], starts: list[Started], changes: Changes) -> 
         "starts_seconds": [{"written": one.written, "answered": one.answered, "cpu": one.cpu} for one in starts],
         "rss_mb": {"after_start": changes.fresh, "after_changes": changes.used, "peak": changes.peak},
         "created_to_first_seconds": changes.created, "deleted_to_last_seconds": changes.deleted,
-        "cpu_seconds_per_change": {"one_by_one": changes.lone_cpu, "dense": changes.dense_cpu},
+        "cpu_seconds_per_change": {
+            "one_by_one": changes.lone_cpu, "dense": changes.dense_cpu, "bare_script": changes.bare_cpu,
+        },
         "reloads": changes.reloads, "machine": about,
     }  # fmt: skip
     return close("scale", figures, found)

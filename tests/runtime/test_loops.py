@@ -154,7 +154,7 @@ async def test_news_wake_at_once_and_then_in_their_spacing() -> None:
     woken: list[float] = []
 
     async def consume() -> None:
-        async for _ in spaced(news, 1.0):
+        async for _ in spaced(news, lambda: 1.0):
             woken.append(loop.time())
             await asyncio.sleep(0.25)  # what is done for them
 

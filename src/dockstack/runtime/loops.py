@@ -120,9 +120,9 @@ async def beats(interval: float, first: float = 0.0, phase: float | None = None)
         now = loop.time()
 
 
-async def spaced(news: asyncio.Event, spacing: float) -> AsyncIterator[None]:
-    """Wakes for news, which is cleared then: at once, but not before `spacing` seconds after the last ones were dealt
-    with. While there are none it does not wake at all.
+async def spaced(news: asyncio.Event, spacing: Callable[[], float]) -> AsyncIterator[None]:
+    """Wakes for news, which is cleared then: at once, but not before so many seconds after the last ones were dealt
+    with as `spacing` then says. While there are none it does not wake at all.
     """
     loop = asyncio.get_running_loop()
     free = loop.time()
@@ -132,4 +132,4 @@ async def spaced(news: asyncio.Event, spacing: float) -> AsyncIterator[None]:
             await asyncio.sleep(free - loop.time())
         news.clear()
         yield
-        free = loop.time() + spacing
+        free = loop.time() + spacing()

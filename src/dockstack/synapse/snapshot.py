@@ -157,7 +157,7 @@ class SnapshotFile:
 
     async def run(self) -> None:
         """Writes after each change, for ever; a disk that refuses is tried again."""
-        async for _ in spaced(self._news, SPACING):
+        async for _ in spaced(self._news, lambda: SPACING):
             await until_done(f"writing {self._path}", self._flush, (OSError,), self._emit, 10.0)
 
     async def _flush(self) -> None:

@@ -45,6 +45,23 @@ async def test_it_follows_what_is_put(file: File) -> None:
     assert file.path.read_text() == text("2")
 
 
+async def test_a_big_file_is_written_seldom_and_at_once_where_it_must_be(
+    file: File, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_module, "RATE", len(text("1").encode()))  # a second for each write
+    monkeypatch.setattr(file_module, "LONGEST", 1.0)
+    loop = asyncio.get_running_loop()
+    file.put(lambda: document("1"))
+    await eventually(lambda: file.text == text("1"), "the first, at once")
+    began = loop.time()
+    file.put(lambda: document("2"))
+    await eventually(lambda: file.text == text("2"), "the second")
+    assert loop.time() - began > 0.8
+    file.put(lambda: document("3"))
+    await file.flush()
+    assert file.path.read_text() == text("3")
+
+
 async def test_what_is_not_permitted_leaves_the_file_as_it_is(file: File) -> None:
     asked: list[str] = []
 

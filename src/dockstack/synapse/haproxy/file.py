@@ -14,7 +14,14 @@ from dockstack.synapse.haproxy.model import Document
 from dockstack.synapse.haproxy.render import Rendered, render
 
 SPACING = 0.1
-"""Seconds between two writes that nobody waits for: a burst of changes is a few writes."""
+"""Seconds between two writes that nobody waits for, at least: a burst of changes is a few writes."""
+
+RATE = 250_000
+"""Bytes a second that are written in the long run, for changes that nobody waits for: with a thousand services each
+write is a megabyte, and costs more than the change."""
+
+LONGEST = 5.0
+"""Seconds between two such writes at most."""
 
 MODE = 0o644
 
@@ -120,8 +127,12 @@ class File:
 
     async def run(self) -> None:
         """Writes what was put, the newest only, for ever; a disk that refuses is tried again."""
-        async for _ in spaced(self._news, SPACING):
+        async for _ in spaced(self._news, self._spacing):
             await until_done(f"writing {self.path}", self._flush_or_keep, (OSError,), self._emit, 5.0)
+
+    def _spacing(self) -> float:
+        size = sum(map(len, self._held or ()))
+        return min(LONGEST, max(SPACING, size / RATE))
 
     async def _flush_or_keep(self) -> None:
         document = self._pending

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from tests.docker.conftest import Figures
 from tests.docker.engine import Engine
 from tests.docker.images import ROOT
 from tests.docker.yard import RESIDENT, Container, Yard, milliseconds, resident
+from tests.synapse.haproxy.test_sides import every_line
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -162,6 +164,14 @@ def test_the_image_is_small_and_has_no_tools_to_build_with(
     )
     assert yard.once(image, ("-c", packages), ("--entrypoint", "python3")) == "[]"
     assert "version 3.0" in yard.once(image, ("-v",), ("--entrypoint", "haproxy"))
+
+
+def test_the_images_haproxy_takes_every_line_where_it_goes(image: str, engine: Engine, tmp_path: Path) -> None:
+    file = tmp_path / "haproxy.cfg"
+    file.write_text(every_line((3, 0)))
+    checked = ("--volume", f"{file}:/every.cfg:ro", "--user", "0", "--entrypoint", "haproxy", image, "-c", "-f")
+    done = engine.attempt("run", "--rm", *checked, "/every.cfg")
+    assert (done.returncode, [line for line in done.stderr.splitlines() if "[ALERT]" in line]) == (0, [])
 
 
 def test_what_the_image_says_of_itself(image: str, engine: Engine) -> None:

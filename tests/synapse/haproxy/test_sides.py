@@ -269,10 +269,14 @@ def name_of(line: str) -> str:
     return "" if keyword is None else keyword.name
 
 
+def every_line(version: tuple[int, ...]) -> str:
+    """The file in which each of the tables' lines stands where it goes."""
+    found = frame(HaproxySettings.model_validate(TOP), one_service_for_each_line(version), (), "host")
+    return render(found.empty).text
+
+
 def test_haproxy_takes_every_line_where_it_goes(haproxy: HaproxyBinary, tmp_path: Path) -> None:
-    services = one_service_for_each_line(haproxy.version)
-    found = frame(HaproxySettings.model_validate(TOP), services, (), "host")
-    file = render(found.empty).text
+    file = every_line(haproxy.version)
     assert sum("\\r" in line for line in file.split("\n")) == 0
     path = tmp_path / "haproxy.cfg"
     path.write_text(file)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from dockstack.errors import RegistryUnavailable
-from dockstack.registry.etcd.answers import Refused, answer_of, message, refusal
+from dockstack.registry.etcd.answers import Refused, answer_of, message, ranges, refusal
 
 WHERE = "10.0.0.1:2379"
 
@@ -76,3 +76,29 @@ def test_a_message_of_a_stream() -> None:
 def test_what_is_no_answer(content: bytes) -> None:
     with pytest.raises(RegistryUnavailable, match="no answer of etcd's"):
         answer_of(WHERE, content)
+
+
+def test_the_ranges_of_a_transaction() -> None:
+    responses = [{"response_range": {"kvs": [1]}}, {"response_range": {}}]
+    assert ranges({"header": {}, "responses": responses}, 2) == [{"kvs": [1]}, {}]
+
+
+@pytest.mark.parametrize(
+    "responses",
+    [
+        None,
+        [],
+        "",
+        [{"response_range": {}}],
+        [{}, {}],
+        [{"response_range": {}}, {"response_put": {}}],
+        [{"response_range": {}}, {"response_range": []}],
+        [{"response_range": {}}] * 3,
+        [{"response_range": {}}, None],
+    ],
+)
+def test_a_range_without_an_answer_is_not_an_empty_one(responses: object) -> None:
+    with pytest.raises(RegistryUnavailable, match="does a proxy before it"):
+        ranges({"header": {}, "responses": responses}, 2)
+    with pytest.raises(RegistryUnavailable):
+        ranges({"header": {}}, 2)

@@ -17,7 +17,7 @@ from typing import Any
 from dockstack.errors import RegistryUnavailable
 from dockstack.registry import Lease, Registration
 from dockstack.registry.codec import encode
-from dockstack.registry.etcd.answers import NOT_FOUND, Refused
+from dockstack.registry.etcd.answers import NOT_FOUND, Refused, ranges
 from dockstack.registry.etcd.gateway import Gateway
 from dockstack.registry.etcd.keys import common, directory, name_of, number, plain, quoted, within
 from dockstack.registry.etcd.lease import Tenure
@@ -186,11 +186,11 @@ class Announcements:
             ask = [{"request_range": {"key": quoted(key), "keys_only": True}} for key in some]
             answer = await self._gateway.call("kv/txn", {"success": ask})
             revisions.append(number(answer.get("header", {}), "revision"))
-            for key, known, one in zip(some, before, answer.get("responses", ()), strict=True):
+            for key, known, one in zip(some, before, ranges(answer, len(some)), strict=True):
                 held = self._held_at(key)
                 if held is None or known != (held, held.revision):
                     continue
-                found = one.get("response_range", {}).get("kvs", ())
+                found = one.get("kvs", ())
                 if found:
                     held.revision = number(found[0], "mod_revision")
                 else:

@@ -66,6 +66,23 @@ def answer_of(where: str, content: bytes | bytearray) -> Fields:
     return fields
 
 
+def ranges(answer: Fields, count: int) -> list[Fields]:
+    """The answers to the `count` ranges that a transaction asked for, in their order.
+
+    Raises RegistryUnavailable where one is missing: that is not an empty range.
+    """
+    responses = answer.get("responses")
+    parts = responses if isinstance(responses, list) else []
+    found: list[Fields] = [
+        part for one in parts if isinstance(one, dict) and isinstance(part := one.get("response_range"), dict)
+    ]
+    if len(found) != count or len(parts) != count:
+        raise RegistryUnavailable(
+            f"etcd answered {len(found)} of {count} ranges: does a proxy before it change its answers?"
+        )
+    return found
+
+
 def message(where: str, text: bytes) -> Fields:
     """The message in one line of a stream. Raises Refused, or RegistryUnavailable."""
     fields = answer_of(where, text)

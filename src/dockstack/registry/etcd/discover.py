@@ -13,6 +13,7 @@ from typing import Any
 
 from dockstack.errors import RegistryUnavailable
 from dockstack.registry import Decoder, Snapshot
+from dockstack.registry.etcd.answers import ranges
 from dockstack.registry.etcd.gateway import Gateway
 from dockstack.registry.etcd.keys import below, number
 from dockstack.registry.etcd.members import Members
@@ -84,9 +85,9 @@ class Discovery:
         some = list(watched)
         for begin in range(0, len(some), _TOGETHER):
             batch = some[begin : begin + _TOGETHER]
-            answer = await self._gateway.call("kv/txn", _transaction(one.stamp_questions() for one in batch))
-            answers = [one.get("response_range", {}) for one in answer.get("responses", ())]
-            each = len(answers) // len(batch)
+            questions = [one.stamp_questions() for one in batch]
+            each = len(questions[0])
+            answers = ranges(await self._gateway.call("kv/txn", _transaction(questions)), each * len(batch))
             for at, members in enumerate(batch):
                 if members in self._live and members.stamp != members.stamp_of(answers[at * each : (at + 1) * each]):
                     found.add(members)

@@ -8,6 +8,7 @@ from typing import Any
 
 from dockstack.model import Instance
 from dockstack.registry import Decoder, Snapshot
+from dockstack.registry.etcd.answers import ranges
 from dockstack.registry.etcd.keys import directory, number, plain, quoted, unquoted, within
 
 Stamp = tuple[int, int, int]
@@ -38,8 +39,8 @@ class Members:
         return {"key": quoted(self._own)}, within(self._inside)
 
     def read(self, answer: Mapping[str, Any]) -> None:
-        """Takes the answer to `everything`: all that there is now."""
-        own, inside = (one.get("response_range", {}).get("kvs", ()) for one in answer.get("responses", ()))
+        """Takes the answer to `everything`: all that there is now. Raises RegistryUnavailable for a part of it."""
+        own, inside = (one.get("kvs", ()) for one in ranges(answer, 2))
         self._data, self._own_revision = b"", 0
         for fields in own:
             self._data, self._own_revision = unquoted(fields.get("value", "")), number(fields, "mod_revision")

@@ -135,6 +135,25 @@ async def test_a_cancellation_counts_that_comes_together_with_a_failure() -> Non
     assert opened == 1
 
 
+async def test_a_cancellation_counts_where_the_action_fails_on_its_way_out() -> None:
+    tries = 0
+
+    async def action() -> None:
+        nonlocal tries
+        tries += 1
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise RegistryUnavailable("it cannot be closed")
+
+    task = asyncio.create_task(until_done("x", action, (RegistryUnavailable,), lambda _: None))
+    await asyncio.sleep(1)
+    task.cancel()
+    await asyncio.wait((task,), timeout=10)
+    assert task.cancelled()
+    assert tries == 1
+
+
 async def test_beats_keep_the_grid_when_a_round_was_slow() -> None:
     loop = asyncio.get_running_loop()
     start = loop.time()

@@ -139,6 +139,28 @@ async def test_a_resolver_that_is_silent_does_not_hold_the_others(monkeypatch: p
         release.set()
 
 
+async def test_a_name_is_not_asked_for_again_while_its_answer_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(names, "EVERY", 0.01)
+    release = threading.Event()
+    asked: list[str] = []
+
+    def lookup(host: str) -> tuple[str, ...]:
+        asked.append(host)
+        if host.startswith("slow"):
+            release.wait(30)
+        return ("10.0.0.1",)
+
+    try:
+        async with running(lookup) as (one, _, __):
+            one.want(["quick", "slow"])
+            await eventually(lambda: asked.count("quick") > 5, "the quick one is looked at again and again")
+            assert asked.count("slow") == 1
+            release.set()
+            await eventually(lambda: asked.count("slow") > 5, "and so is the slow one, once it is answered")
+    finally:
+        release.set()
+
+
 async def test_a_name_that_nobody_wants_any_more_is_forgotten() -> None:
     async with running(table({"a": ("10.0.0.1",), "b": ("10.0.0.2",)})) as (one, _, __):
         one.want(["a", "b"])

@@ -229,6 +229,31 @@ async def test_other_settings_forget_who_is_gone_and_keep_the_rest_by_its_new_ma
     assert load(tmp_path / "s.json").keys() == {"a", "c"}
 
 
+async def test_a_service_that_goes_while_the_disk_refuses_is_forgotten(tmp_path: Path) -> None:
+    path = tmp_path / "not-yet" / "s.json"
+    keeper = keeper_of_two(path)
+    write = asyncio.create_task(keeper.flush())
+    await asyncio.sleep(0)
+    keeper.change({"a": "1"})
+    with pytest.raises(OSError, match="No such file"):
+        await write
+    path.parent.mkdir()
+    await keeper.flush()
+    assert load(path).keys() == {"a"}
+
+
+async def test_a_service_that_goes_while_the_file_is_written_is_not_left_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "s.json"
+    keeper = keeper_of_two(path)
+    write = asyncio.create_task(keeper.flush())
+    await asyncio.sleep(0)
+    keeper.change({"a": "1"})
+    await write
+    assert load(path).keys() == {"a", "b"}
+    await keeper.flush()
+    assert load(path).keys() == {"a"}
+
+
 def keeper_of_two(path: Path) -> SnapshotFile:
     keeper = SnapshotFile(path, {"a": "1", "b": "2"}, ignore)
     for name in "ab":

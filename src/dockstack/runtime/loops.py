@@ -50,6 +50,7 @@ async def until_done(
         try:
             done = await action()
         except expected as error:
+            _heed_cancellation()
             failing.goes_on(error, pause)
         else:
             failing.is_over()
@@ -96,7 +97,8 @@ async def follow(
 
 
 def _heed_cancellation() -> None:
-    """A task group that fails while its task is being cancelled raises the failure alone, before Python 3.13."""
+    """A failure on the way out of a cancelled task hides the cancellation: a connection that cannot be closed, or,
+    before Python 3.13, a task group that fails."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError

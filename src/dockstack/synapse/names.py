@@ -48,6 +48,7 @@ class Names:
         self._known: dict[str, str] = {}
         self._failed: set[str] = set()
         self._due: dict[str, float] = {}
+        self._under_way: set[str] = set()
         self._news = asyncio.Event()
 
     @property
@@ -80,7 +81,9 @@ class Names:
                 now = loop.time()
                 for host in [host for host, at in self._due.items() if at <= now]:
                     self._due[host] = now + EVERY * random.uniform(0.75, 1.25)
-                    tasks.create_task(self._look(host, slots, changed))
+                    if host not in self._under_way:  # it may wait for a slot, or for an answer, for longer than that
+                        self._under_way.add(host)
+                        tasks.create_task(self._look(host, slots, changed))
                 pause = min(self._due.values(), default=now + 3600.0) - now
                 try:
                     async with asyncio.timeout(pause):
@@ -99,6 +102,7 @@ class Names:
                 news = self._miss(host, error.strerror or str(error))
             else:
                 news = self._hit(host, found)
+        self._under_way.discard(host)
         if news:
             changed(frozenset((host,)))
 

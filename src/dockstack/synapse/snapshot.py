@@ -173,16 +173,19 @@ class SnapshotFile:
         self._lines |= fresh
         added = "".join(f"{line}\n" for line in fresh.values()).encode()
         room, self._room = self._room, 0  # after a failure nobody knows what the file holds
+        marks = self._fingerprints
         try:
             if len(added) < room and await asyncio.to_thread(_append, self._path, added):
-                self._room = room - len(added)
-                return
-            whole = encode(self._lines.values())
-            await asyncio.to_thread(write_atomically, self._path, whole, 0o600)
-            self._room = max(len(whole), LEAST)
+                left = room - len(added)
+            else:
+                whole = encode(self._lines.values())
+                await asyncio.to_thread(write_atomically, self._path, whole, 0o600)
+                left = max(len(whole), LEAST)
         except OSError:
-            self._changed |= changed
+            self._changed |= changed & self._saved.keys()
             raise
+        if self._fingerprints is marks:  # else the file holds who is gone meanwhile: it is written anew
+            self._room = left
 
 
 def _append(path: Path, data: bytes) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 from dockstack.synapse.haproxy.check import check_file, shell
 from tests.servers.haproxy import HaproxyBinary
 from tests.synapse.haproxy.running import small
+from tests.waiting import eventually
 
 
 async def test_a_good_file_is_accepted(haproxy: HaproxyBinary, tmp_path: Path) -> None:
@@ -51,6 +52,20 @@ async def test_a_command_that_takes_too_long_is_a_refusal_with_what_it_said() ->
     assert checked.lines[0] == "so far"
     assert "was not done after 0.3 s" in checked.lines[1]
     assert time.monotonic() - before < 10
+
+
+async def test_nothing_of_a_command_that_takes_too_long_is_left(tmp_path: Path) -> None:
+    checked = await shell(f"sleep 30 & echo $! >{tmp_path}/pid; wait", 0.5)
+    assert not checked.accepted
+    child = int((tmp_path / "pid").read_text())
+    await eventually(lambda: not _is_alive(child), "its child ends with it", 5)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 async def test_a_daemon_left_behind_does_not_hold_the_command() -> None:

@@ -60,6 +60,9 @@ def test_a_file_of_smartstacks_is_read() -> None:
         (ruby(a={"port": 0}), "not between 1 and 65535"),
         (ruby(a={"port": 81}), "not that of its host and port"),
         (ruby(a={"timestamp": "now"}), "is no number"),
+        (ruby(a={"timestamp": True}), "is no number"),
+        (ruby(a={"timestamp": 10**400}), "is no number"),
+        (ruby(a={"timestamp": float("nan")}), "is no number"),
     ],
 )
 def test_what_cannot_be_read_is_told_and_left(text: str, problem: str) -> None:

@@ -51,6 +51,15 @@ def test_a_refused_structure_is_left_alone_and_another_one_is_not() -> None:
     assert not one.postponed("bad", 100.0 + REFUSED_AGAIN)
 
 
+def test_without_an_interval_what_was_refused_is_not_looked_at_all_the_time() -> None:
+    one = pending(interval=0.0)
+    one.note({"a": [A]})
+    one.refused("bad", 100.0)
+    assert one.due_at() == 100.0
+    assert one.postponed("bad", 100.0)
+    assert one.due_at() == 100.5
+
+
 def test_a_structure_whose_worker_did_not_come_up_is_tried_again_soon() -> None:
     one = pending(interval=0.0)
     one.note({"a": [A]})

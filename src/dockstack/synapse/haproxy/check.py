@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import signal
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -64,7 +67,8 @@ async def _run(arguments: tuple[str, ...], limit: float) -> Checked:
             return Checked(False, (*_lines(said), f"{' '.join(arguments)} was not done after {limit:g} s"))
         finally:
             if process.returncode is None:
-                process.kill()
+                with suppress(ProcessLookupError, PermissionError):  # all of the group run as another user
+                    os.killpg(process.pid, signal.SIGKILL)  # what the command has begun would go on without it
         return Checked(status == 0, _lines(said))
 
 

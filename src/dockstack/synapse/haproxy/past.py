@@ -29,6 +29,7 @@ _SECTION: Mapping[str, Any] = {
     "listen": [],
 }
 _IDS = range(1, 2**31)
+_LATEST = 2**53  # seconds; beyond, a float has no whole ones
 
 
 @dataclass(slots=True)
@@ -164,8 +165,8 @@ def _server(key: str, body: Any) -> _Server:
     if not isinstance(body, dict):
         raise ValueError("it is no map")
     seen, number, registered = body.get("timestamp", 0), body.get("haproxy_server_id"), body.get("id")
-    if isinstance(seen, bool) or not isinstance(seen, int | float):
-        raise ValueError(f"the timestamp {seen!r} is no number")
+    if isinstance(seen, bool) or not isinstance(seen, int | float) or not abs(seen) <= _LATEST:
+        raise ValueError(f"the timestamp {str(seen)[:80]} is no number of seconds")
     instance = NerveDecoder().from_fields(body, registered if type(registered) is int else None)
     if server_name(instance) != key:
         raise ValueError("its name is not that of its host and port")

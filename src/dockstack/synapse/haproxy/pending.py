@@ -11,6 +11,9 @@ REFUSED_AGAIN = 60.0
 
 _FIRST_FAILURE = 1.0
 
+_LOOK = 0.5
+"""Seconds, at least, between two looks whether what was refused is still what is wanted."""
+
 
 class Pending:
     """Reasons by service, and the limit of the rate: `interval` seconds between reloads, and up to `jitter` of it more.
@@ -49,7 +52,7 @@ class Pending:
         """Whether this structure was refused a short while ago; asks again when that is over."""
         if mark != self._refused or now >= self._refused_until:
             return False
-        self._not_before = max(self._not_before, min(self._refused_until, now + self._interval))
+        self._not_before = max(self._not_before, min(self._refused_until, now + max(self._interval, _LOOK)))
         return True
 
     def succeeded(self, now: float) -> None:

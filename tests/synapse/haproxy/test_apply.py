@@ -21,7 +21,7 @@ from dockstack.synapse.events import (
     ServerRefused,
     ServiceRefused,
 )
-from dockstack.synapse.haproxy import master, process
+from dockstack.synapse.haproxy import apply, link, master, process
 from dockstack.synapse.haproxy.model import Admin
 from dockstack.synapse.haproxy.seat import Seat
 from tests.servers.haproxy import HaproxyBinary
@@ -616,6 +616,48 @@ async def test_a_haproxy_that_is_killed_is_started_again(stand: Stand, backs: Or
             await stand.master()
         await running.apply(web=await backs.start("b", "c"))
         assert await answers(stand.ports["web"]) == {"b", "c"}
+
+
+async def frozen(stand: Stand) -> int:
+    """Freezes the worker; returns its process id."""
+    (worker,) = (await master.processes(stand.place.master_socket, 5)).workers
+    os.kill(worker, signal.SIGSTOP)
+    return worker
+
+
+async def test_a_haproxy_that_pauses_for_a_while_is_left_alone(
+    stand: Stand, backs: Origins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "LIMIT", 0.2)
+    monkeypatch.setattr(apply, "_DEAF", 2.0)
+    async with applying(stand, stand.settings({"web": stand.service("web")})) as running:
+        await running.apply(web=await backs.start("a"))
+        before = await stand.master()
+        await asyncio.sleep(2.1)  # it is older than the time after which a silent one is started anew
+        worker = await frozen(stand)
+        running.put(web=await backs.start("a", "b"))
+        await running.until(lambda: "within" in stand.told.texts(), "the change was not answered")
+        tries = len(stand.told)
+        await asyncio.sleep(0.5)  # a try or two to reach it
+        os.kill(worker, signal.SIGCONT)
+        await running.applied()
+        assert not stand.told.of(HaproxyEnded)
+        assert await stand.master() == before, stand.told[tries:]
+
+
+async def test_a_haproxy_that_does_not_answer_any_more_is_started_anew(
+    stand: Stand, backs: Origins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "LIMIT", 0.2)
+    monkeypatch.setattr(apply, "_DEAF", 1.0)
+    async with applying(stand, stand.settings({"web": stand.service("web")})) as running:
+        await running.apply(web=await backs.start("a"))
+        await frozen(stand)
+        running.put(web=await backs.start("a", "b"))
+        await running.until(lambda: bool(stand.told.of(HaproxyEnded)), "it is ended")
+        await running.applied()
+        assert await answers(stand.ports["web"]) == {"a", "b"}
+        await stand.master()
 
 
 async def test_a_haproxy_that_dies_in_a_reload_is_started_again(stand: Stand, backs: Origins) -> None:

@@ -136,9 +136,12 @@ class Managed:
                     await asyncio.sleep(_AGAIN)
 
     async def stop(self) -> None:
-        if self._process is not None:
-            await process.stop(self._process, self.place, self._drain)
-            self._process.close()
+        current = self._process
+        if current is None:
+            return
+        await process.stop(current, self.place, self._drain)
+        current.close()
+        if self._process is current:  # whoever awaits `ended` may have seen it first
             self._process = None
 
 

@@ -168,6 +168,8 @@ async def test_a_name_that_nobody_wants_any_more_is_forgotten() -> None:
         one.want(["b"])
         assert one.addresses == {"b": "10.0.0.2"}
         assert one.pending("a")
+        one.want(["a", "b"])
+        await eventually(lambda: len(one.addresses) == 2, "and looked up at once when it is wanted again", 5)
 
 
 async def test_a_label_that_no_resolver_takes_is_a_failure_and_no_crash() -> None:

@@ -68,6 +68,7 @@ class Names:
         for gone in self._wanted - wanted:
             self._known.pop(gone, None)
             self._failed.discard(gone)
+            self._due.pop(gone, None)
         self._wanted = wanted
         self._news.set()
 

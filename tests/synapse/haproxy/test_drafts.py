@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -35,6 +36,9 @@ class History:
 
     def departed(self, service: str) -> tuple[Instance, ...]:
         return self.past.departed(service, self.now)
+
+    def forget(self, service: str) -> None:
+        self.past.forget(service, self.now)
 
 
 def silent(event: Event) -> None:
@@ -92,6 +96,42 @@ async def test_a_server_that_left_keeps_the_address_of_its_hosts_name() -> None:
     assert "db" in names.addresses
     looking.cancel()
     await asyncio.wait((looking,))
+
+
+async def test_names_are_followed_as_long_as_their_service_is_haproxys() -> None:
+    names = Names(silent, lambda host: ("10.0.0.9",))
+    history = History()
+    drafts = Drafts(names, {}, remember, silent, history)
+    catalog = Catalog(MappingProxyType({name: Entry((Instance(f"db-{name}", 80),)) for name in "st"}))
+    off = OWN.model_copy(update={"haproxy": OWN.haproxy.model_copy(update={"disabled": True})})
+
+    def take(**services: SynapseService) -> None:
+        drafts.take(Picture(LAYOUT, MappingProxyType(services), catalog))
+
+    looking = asyncio.create_task(names.run(lambda hosts: take_resolved(drafts, hosts)))
+    take(s=OWN, t=OWN)
+    await eventually(lambda: names.addresses.keys() == {"db-s", "db-t"}, "resolved")
+    take(s=OWN, t=off)
+    assert names.addresses.keys() == {"db-s"}
+    take(s=OWN)
+    assert names.addresses.keys() == {"db-s"}
+    take(s=OWN, t=OWN)
+    await eventually(lambda: bool(drafts.wanted.stanzas["t"].backend.servers), "and it is served again")
+    looking.cancel()
+    await asyncio.wait((looking,))
+
+
+def test_the_servers_of_a_service_that_is_gone_have_left() -> None:
+    history = History()
+    drafts = Drafts(Names(silent), {}, remember, silent, history)
+    catalog = Catalog(MappingProxyType({"s": Entry((A,)), "t": Entry((B,))}))
+    drafts.take(Picture(LAYOUT, MappingProxyType({"s": OWN, "t": OWN}), catalog))
+    history.now = 10.0
+    drafts.take(Picture(LAYOUT, MappingProxyType({"t": OWN}), catalog.without(frozenset("s"))))
+    history.now = 20.0
+    assert [one.name for one in history.past.departed("s", history.now)] == ["a"]
+    assert history.past.expire(111.0) == {"s"}
+    assert json.loads(history.past.dump(111.0)).keys() == {"t"}
 
 
 def picture(extra: str = "log global", /, **services: tuple[Instance, ...]) -> Picture:

@@ -32,6 +32,9 @@ class History(Protocol):
     def departed(self, service: str) -> tuple[Instance, ...]:
         """The instances that have left a service and are to be listed as disabled."""
 
+    def forget(self, service: str) -> None:
+        """A service is HAProxy's no more: all its servers have left."""
+
 
 class Drafts:
     """Holds the wanted document. `names` resolves hosts; `remember` saves what a restart must know. No I/O.
@@ -84,13 +87,21 @@ class Drafts:
                 self._sound.forgive()  # somebody has asked for all settings anew: a file that was missing may be there
             self._given = picture.layout.frame(picture.services, given)
             reframed = self._reframe(self._given)
+            self._forget(() if given is None else given.skeletons.keys() - self._given.skeletons.keys())
         last, self._catalog = self._catalog, picture.catalog
-        changed = picture.catalog.changed_since(last)
-        self._see(dict.fromkeys((*reframed, *changed)))
-        moved = [name for name in changed if self._follow(name)]
-        if moved:
+        touched = dict.fromkeys((*reframed, *picture.catalog.changed_since(last)))
+        self._see(touched)
+        moved = [name for name in touched if self._follow(name)]
+        if moved or reframed:
             self._names.want(host for hosts in self._hosts.values() for host in hosts)
-        return self._draft(dict.fromkeys((*reframed, *changed))) | reframed
+        return self._draft(touched) | reframed
+
+    def _forget(self, services: Iterable[str]) -> None:
+        for name in services:
+            for memory in (self._hosts, self._refused, self._problems, self._ids):
+                memory.pop(name, None)
+            if self._past is not None:
+                self._past.forget(name)
 
     def _reframe(self, given: Frame) -> frozenset[str]:
         """Takes new settings; returns the services whose skeleton or rules are others, and those that are gone."""
@@ -104,9 +115,6 @@ class Drafts:
             or old.skeletons.get(name) != new.skeletons.get(name)
             or old.rules.get(name) != new.rules.get(name)
         )
-        for name in names.keys() - given.skeletons.keys():
-            for memory in (self._hosts, self._refused, self._problems, self._ids):
-                memory.pop(name, None)
         kept = self.wanted.stanzas
         stanzas = {
             name: kept[name] if name in kept and name not in changed else empty
@@ -200,9 +208,12 @@ class Drafts:
         return () if self._past is None else self._past.departed(service)
 
     def _follow(self, service: str) -> bool:
+        """Notes which names the service has; whether they are others than before. One that is not HAProxy's has none."""
+        ours = self._given is not None and service in self._given.skeletons
         entry = self._catalog.entries.get(service, Entry(()))
         # A server that leaves needs its address as long as it is listed: its name is followed once more.
-        hosts = frozenset(one.host for one in (*entry.instances, *self._departed(service)) if is_name(one.host))
+        every = (*entry.instances, *self._departed(service)) if ours else ()
+        hosts = frozenset(one.host for one in every if is_name(one.host))
         before = self._hosts.get(service, frozenset())
         if hosts:
             self._hosts[service] = hosts

@@ -114,6 +114,15 @@ class Past:
                 known.instance, known.fields = instance, fields
         service.present = frozenset(present)
 
+    def forget(self, name: str, now: float) -> None:
+        """A service is no more: all its servers have left, and it is known as long as one of them is."""
+        service = self._services.get(name)
+        if service is None or service.own is None:
+            return
+        for key in service.present:
+            service.servers[key].seen = now
+        service.section, service.own, service.present = _section(service.own), None, frozenset()
+
     def departed(self, name: str, now: float) -> tuple[Instance, ...]:
         """The instances that have left a service and are still known."""
         service = self._services.get(name)

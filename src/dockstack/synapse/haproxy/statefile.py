@@ -61,6 +61,11 @@ class StateFile:
         self._seen = True
         self._news.set()
 
+    def forget(self, service: str) -> None:
+        """A service is HAProxy's no more: all its servers have left. No I/O here."""
+        self.past.forget(service, time.time())
+        self._news.set()
+
     async def run(self, aged: Callable[[frozenset[str]], None]) -> None:
         """Writes after each change and each `EVERY` seconds, for ever; not before anything was seen.
 

@@ -128,6 +128,16 @@ async def test_only_our_own_files_are_removed_in_this_run_and_the_next(scene: Sc
         assert scene.names() == {"a.json", "foreign.json"}
 
 
+async def test_the_file_of_a_service_that_comes_back_is_there_at_once(scene: Scene) -> None:
+    async with scene.running():
+        scene.put(a=(1,), b=(2,))
+        await eventually(lambda: scene.names() == {"a.json", "b.json"}, "written")
+        scene.put(b=(2,))
+        await eventually(lambda: scene.names() == {"b.json"}, "removed")
+        scene.put(a=(1,), b=(2,))
+        await eventually(lambda: scene.names() == {"a.json", "b.json"}, "written again", 5)
+
+
 async def test_a_file_of_which_nothing_is_known_stays(scene: Scene) -> None:
     async with scene.running() as files:
         scene.put(a=(1,), b=(2,))

@@ -84,6 +84,9 @@ class Files:
         picture = pictures.peek()
         assert picture is not None
         wanted = {name: own for name, own in picture.services.items() if not own.file_output.disabled}
+        for gone in self._made.keys() - wanted.keys():
+            del self._made[gone]
+            self._written.pop(gone, None)
         changed = {}
         for name, own in wanted.items():
             entry = picture.catalog.entries.get(name)

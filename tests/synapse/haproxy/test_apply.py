@@ -158,6 +158,20 @@ async def test_a_server_with_connections_that_is_to_change_gets_a_reload_in_the_
         session.close()
 
 
+async def test_a_change_that_was_not_possible_yet_may_be_taken_back(stand: Stand, backs: Origins) -> None:
+    async with applying(stand, stand.settings({"db": stand.service("db", TCP)})) as running:
+        await running.apply(db=await backs.start("a"))
+        session = await Session.open(stand.ports["db"])
+        assert await session.ask() == "a"
+        await running.apply(db=await backs.start("a", "b"))
+        count = len(stand.told.of(Applied))
+        running.put(db=[*await backs.start("a", haproxy_server_options="maxconn 7"), *await backs.start("b")])
+        await running.until(lambda: len(stand.told.of(Applied)) > count or running.applier.reloads > 0, "it is tried")
+        await running.apply(db=await backs.start("a", "b"), limit=10)
+        assert await session.ask() == "a"
+        session.close()
+
+
 async def test_a_tcp_session_outlives_the_departure_of_its_server(stand: Stand, backs: Origins, old: bool) -> None:
     async with applying(stand, stand.settings({"db": stand.service("db", TCP)})) as running:
         await running.apply(db=await backs.start("a", "b"))

@@ -143,6 +143,21 @@ async def test_nobody_there(tmp_path: Path) -> None:
         await connect(tmp_path / "none.sock", 1)
 
 
+async def test_the_limit_is_one_for_all_that_a_connection_begins_with(tmp_path: Path) -> None:
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for lines in (1, 2):
+            for _ in range(lines):
+                await reader.readline()
+            await asyncio.sleep(0.4)
+            writer.write(b"\n> " * lines)
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_unix_server(slow, str(tmp_path / "s")):
+        with pytest.raises(HaproxyUnavailable, match="no answer"):
+            await connect(tmp_path / "s", 0.6)
+
+
 async def test_silence_ends_with_the_limit_and_the_connection(tmp_path: Path) -> None:
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()

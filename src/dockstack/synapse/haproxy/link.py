@@ -104,7 +104,10 @@ class Link:
     async def sessions(self, backends: Sequence[str]) -> Mapping[tuple[str, str], int]:
         """Open sessions by backend and server. Raises HaproxyUnavailable."""
         tables = await self._runtime.ask([f"show servers state {name}" for name in backends], LIMIT)
-        states = [parse_servers_state(table).get(name, {}) for name, table in zip(backends, tables, strict=True)]
+        try:
+            states = [parse_servers_state(table).get(name, {}) for name, table in zip(backends, tables, strict=True)]
+        except ValueError as error:
+            raise HaproxyUnavailable(f"`show servers state` on {self.path}: {error}") from None
         numbers = {
             name: next(iter(found.values())).backend_id for name, found in zip(backends, states, strict=True) if found
         }

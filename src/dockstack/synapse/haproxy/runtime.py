@@ -201,12 +201,12 @@ async def connect(path: Path, limit: float) -> Runtime:
     try:
         async with asyncio.timeout(limit):
             _, pipe = await loop.create_unix_connection(_Pipe, str(path))
+            runtime = Runtime(pipe, path)
+            await runtime.ask(["prompt"], limit)
+            await runtime.ask(["set severity-output number", "set timeout cli 1h"], limit)
     except (OSError, TimeoutError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "no answer"
         raise HaproxyUnavailable(f"HAProxy cannot be reached on {path}: {reason}") from None
-    runtime = Runtime(pipe, path)
-    await runtime.ask(["prompt"], limit)
-    await runtime.ask(["set severity-output number", "set timeout cli 1h"], limit)
     return runtime
 
 

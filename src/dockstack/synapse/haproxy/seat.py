@@ -123,6 +123,7 @@ class Seat:
             return {}
         services = tuple(dict.fromkeys((*wanted.stanzas, *self.pending))) if whole else tuple(self.pending)
         looked: dict[str, list[Reason]] = {service: [] for service in ("", *services)}
+        since = {service: self._busy.pop(service) for service in services if service in self._busy}
         loop = asyncio.get_running_loop()
         started = loop.time()
         plot = plan(link.running, wanted, None if whole else services, frozenset(self._stuck), self._cut)
@@ -134,10 +135,7 @@ class Seat:
             refused = await link.carry_out(plot.steps)
             self._tell(wanted, plot.steps, refused, loop.time() - started)
             if refused:
-                await self._again(link, wanted, refused, looked)
-            else:
-                for service in services:
-                    self._busy.pop(service, None)
+                await self._again(link, wanted, refused, looked, since)
         self._leaving.note(link.running, wanted, services, loop.time())
         for service in services:
             left = _left_over(link.running, wanted, service)
@@ -155,9 +153,16 @@ class Seat:
             self._emit(Applied(_services(wanted, done), said, len(done), seconds))
 
     async def _again(
-        self, link: Link, wanted: Document, refused: tuple[Refused, ...], looked: dict[str, list[Reason]]
+        self,
+        link: Link,
+        wanted: Document,
+        refused: tuple[Refused, ...],
+        looked: dict[str, list[Reason]],
+        since: Mapping[str, float],
     ) -> None:
         """After an unexpected reply: is this still the worker? Read back, plan once more; then it is a reload's.
+
+        `since` tells which services are tried again, and since when.
 
         A retired worker refuses a command of every step (2.6 and 2.8: `Proxy is disabled.`), so a change finds out.
         """
@@ -174,17 +179,16 @@ class Seat:
             mine = [one for one in refused if _service(wanted, one.step.backend) == service]
             deletes = [one.step for one in mine if isinstance(one.step, Delete)]
             if deletes:
-                self._postpone(service, {(one.backend, one.name) for one in deletes})
+                self._postpone(service, {(one.backend, one.name) for one in deletes}, since.get(service))
             else:
-                self._busy.pop(service, None)
                 looked[service] += [Reason(service, str(one)) for one in mine]
         if refused:
             await link.reread({one.step.backend for one in refused}, static_names(link.running.loaded, wanted))
 
-    def _postpone(self, service: str, names: set[Name]) -> None:
+    def _postpone(self, service: str, names: set[Name], since: float | None) -> None:
         """A server to be replaced still has connections: again soon, and with a reload if that lasts."""
         now = asyncio.get_running_loop().time()
-        since = self._busy.setdefault(service, now)
+        since = self._busy[service] = now if since is None else since
         if now - since > BUSY_LIMIT:
             self._stuck |= names
         self._busy_at = min(self._busy_at, now + BUSY_AGAIN)

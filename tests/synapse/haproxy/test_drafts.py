@@ -15,7 +15,7 @@ from dockstack.synapse.haproxy.document import Layout, Picture
 from dockstack.synapse.haproxy.drafts import Drafts
 from dockstack.synapse.haproxy.effects import loaded
 from dockstack.synapse.haproxy.model import Document, capabilities
-from dockstack.synapse.haproxy.past import Past
+from dockstack.synapse.haproxy.past import Past, encode
 from dockstack.synapse.names import Names
 from tests.waiting import eventually
 
@@ -131,7 +131,7 @@ def test_the_servers_of_a_service_that_is_gone_have_left() -> None:
     history.now = 20.0
     assert [one.name for one in history.past.departed("s", history.now)] == ["a"]
     assert history.past.expire(111.0) == {"s"}
-    assert json.loads(history.past.dump(111.0)).keys() == {"t"}
+    assert json.loads(encode(history.past.content(111.0))).keys() == {"t"}
 
 
 def picture(extra: str = "log global", /, **services: tuple[Instance, ...]) -> Picture:

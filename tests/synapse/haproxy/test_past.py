@@ -9,7 +9,7 @@ import pytest
 
 from dockstack.model import Entry, Instance
 from dockstack.settings.synapse import SynapseService
-from dockstack.synapse.haproxy.past import CONFIG, Past, merged
+from dockstack.synapse.haproxy.past import CONFIG, Past, encode, merged
 
 OWN = SynapseService.model_validate(
     {
@@ -92,7 +92,7 @@ def test_a_server_that_leaves_is_known_for_some_time() -> None:
     assert found.departed("svc", 601) == ()
     assert found.expire(600) == frozenset()
     assert found.expire(601) == {"svc"}
-    assert "b_h:80" not in json.loads(found.dump(601))["svc"]
+    assert "b_h:80" not in json.loads(encode(found.content(601)))["svc"]
 
 
 def test_a_server_that_comes_back_is_one_that_is_there() -> None:
@@ -107,7 +107,7 @@ def test_the_file_is_smartstacks() -> None:
     found = past(ruby(a={}))
     ids = {"a_h:80": 7, "b_h:80": 2}
     found.see("svc", OWN, Entry((B,)), ids, 1010.9)
-    assert found.dump(1020.7) == json.dumps(
+    assert encode(found.content(1020.7)).decode() == json.dumps(
         {
             "svc": {
                 "a_h:80": {
@@ -149,17 +149,23 @@ def test_what_is_written_is_read() -> None:
     found = past()
     found.see("svc", OWN, Entry((A, B, C)), {"a_h:80": 1, "b_h:80": 2, "c_h:80": 3}, 10)
     found.see("svc", OWN, Entry((A, C)), {"a_h:80": 1, "b_h:80": 2, "c_h:80": 3}, 20)
-    again = past(found.dump(30))
+    again = past(encode(found.content(30)).decode())
     assert again.newest() == {"svc": Entry((A, C))}
     assert again.ids("svc") == {"a_h:80": 1, "b_h:80": 2, "c_h:80": 3}
     assert set(again.departed("svc", 30)) == {A, B, C}
 
 
+def test_half_a_surrogate_is_written_as_it_was_read() -> None:
+    found = past(ruby(a={"note": "\ud800"}))
+    text = encode(found.content(1000)).decode()
+    assert json.loads(text)["svc"]["a_h:80"]["note"] == "\ud800"
+
+
 def test_a_service_that_is_not_ours_stays_until_its_servers_are_old() -> None:
     found = past(ruby(a={}))
-    assert json.loads(found.dump(1050))["svc"][CONFIG] == {"port": 80}
+    assert json.loads(encode(found.content(1050)))["svc"][CONFIG] == {"port": 80}
     assert found.expire(1101) == {"svc"}
-    assert json.loads(found.dump(1101)) == {}
+    assert json.loads(encode(found.content(1101))) == {}
 
 
 def test_ids_that_are_taken_over() -> None:

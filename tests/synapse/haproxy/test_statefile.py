@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,6 +59,23 @@ async def test_it_is_written_after_a_change_and_unchanged_for_its_age(
         assert abs(servers(path)["a_h:80"] - time.time()) < 60
         inode = path.stat().st_ino
         await eventually(lambda: path.stat().st_ino != inode, "written again")
+
+
+async def test_its_text_is_made_beside_the_event_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[threading.Thread] = []
+
+    def dumps(*given: Any, **more: Any) -> str:
+        made.append(threading.current_thread())
+        return plain(*given, **more)
+
+    plain = json.dumps
+    state = StateFile(tmp_path / "state.json", 100, silent)
+    state.see("svc", OWN, Entry((A,)), {})
+    monkeypatch.setattr(json, "dumps", dumps)
+    await state.flush()
+    assert made
+    assert threading.main_thread() not in made
+    assert "a_h:80" in servers(tmp_path / "state.json")
 
 
 async def test_servers_that_are_gone_for_too_long_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,9 @@ _SECTION: Mapping[str, Any] = {
     "frontend": [],
     "listen": [],
 }
+Content = Mapping[str, Mapping[str, Any]]
+"""By service and server, or `CONFIG`, what JSON can have."""
+
 _IDS = range(1, 2**31)
 _LATEST = 2**53  # seconds; beyond, a float has no whole ones
 
@@ -147,8 +150,8 @@ class Past:
                 del self._services[name]
         return frozenset(hit)
 
-    def dump(self, now: float) -> str:
-        """The file as SmartStack writes it."""
+    def content(self, now: float) -> Content:
+        """What the file is to hold. It changes no more, so that it can be encoded in a thread."""
         whole: dict[str, dict[str, Any]] = {}
         for name, service in self._services.items():
             body: dict[str, Any] = {}
@@ -163,10 +166,16 @@ class Past:
             elif service.section is not None:
                 body[CONFIG] = service.section
             whole[name] = body
-        return json.dumps(whole, indent=2, ensure_ascii=False)
+        return whole
 
     def _is_known(self, server: _Server, now: float) -> bool:
         return abs(now - server.seen) <= self._ttl
+
+
+def encode(content: Content) -> bytes:
+    """The file as SmartStack writes it. With many services that takes its time."""
+    # Half of a surrogate pair, which is no UTF-8, becomes the escape that JSON has for it.
+    return json.dumps(content, indent=2, ensure_ascii=False).encode(errors="backslashreplace")
 
 
 def _server(key: str, body: Any) -> _Server:

@@ -12,7 +12,7 @@ from dockstack.model import Entry, Instance
 from dockstack.runtime.files import Trouble, write_atomically
 from dockstack.runtime.loops import until_done
 from dockstack.settings.synapse import SynapseService
-from dockstack.synapse.haproxy.past import Past
+from dockstack.synapse.haproxy.past import Content, Past, encode
 
 EVERY = 30.0
 """Seconds after which the file is written at the latest: others take one older than a minute as a sign of death."""
@@ -89,6 +89,9 @@ class StateFile:
     async def flush(self) -> None:
         """Writes what was seen, if anything was. Raises OSError."""
         if self._seen:
-            text = self.past.dump(time.time())
+            content = self.past.content(time.time())
             with self._trouble.watched():
-                await asyncio.to_thread(write_atomically, self._path, text.encode(), MODE)
+                await asyncio.to_thread(self._write, content)
+
+    def _write(self, content: Content) -> None:
+        write_atomically(self._path, encode(content), MODE)

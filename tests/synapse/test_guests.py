@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,41 @@ async def test_a_watcher_that_fails_is_begun_again(then: Callable[[], Any], told
     assert followed.has_said("the watcher of web failed: ")
     assert followed.has_said(told)
     assert set(followed.seen) == {Snapshot((GOOD,))}
+
+
+class Deaf:
+    """A watcher, and an output, that take a cancellation for nothing."""
+
+    ready = serving = True
+    trouble = ()
+
+    async def follow(self) -> AsyncIterator[Snapshot]:
+        while True:
+            yield Snapshot((GOOD,))
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(1000)
+
+    async def run(self, pictures: Latest[Picture]) -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(1000)
+
+    async def close(self) -> None:
+        """Nothing to end."""
+
+
+async def read(watcher: GuestWatcher) -> None:
+    async for _ in watcher.follow():
+        pass
+
+
+async def test_who_keeps_a_cancellation_to_himself_is_ended_all_the_same() -> None:
+    watcher, output = GuestWatcher("web", Deaf(), lambda _: None), GuestOutput("web", Deaf(), lambda _: None)
+    tasks = {asyncio.create_task(read(watcher)), asyncio.create_task(output.run(Latest()))}
+    await asyncio.sleep(0.01)
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks, timeout=5)
+    assert all(task.cancelled() for task in tasks)
 
 
 class Broken:

@@ -77,16 +77,25 @@ async def _close(stream: AsyncIterator[Snapshot]) -> None:
 
 @contextmanager
 def _no_end_of_ours() -> Iterator[None]:
-    """Around third-party code: what would end the program or the task, and did not come from us, is a failure of it."""
+    """Around third-party code: what would end the program or the task, and did not come from us, is a failure of it.
+
+    And what did come from us counts, also where the code has kept it to itself.
+    """
     try:
         yield
     except SystemExit as error:
         raise GuestFailed(f"it wanted to exit: {error.code}") from error
     except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
+        if _is_cancelled():
             raise
         raise GuestFailed("something that it waited for was cancelled") from error
+    if _is_cancelled():
+        raise asyncio.CancelledError
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def fit(snapshot: Snapshot, what: str) -> Snapshot:

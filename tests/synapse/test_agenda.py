@@ -113,6 +113,7 @@ def test_that_a_name_does_not_exist_is_believed_when_it_is_said_for_long() -> No
         return [one.host for one in found.snapshot.instances]
 
     for now, answer in ((10, NOWHERE), (20, NOWHERE), (30, "broken"), (31, NOWHERE), (30.9 + ABSENT, NOWHERE)):
+        plan.begin(now, 64)
         plan.learn(A, answer, now)
         assert hosts(now) == ["10.0.0.1"]
     assert plan.wakes(30.9 + ABSENT) == 30.9 + ABSENT + AGAIN
@@ -139,3 +140,33 @@ def test_the_targets_of_services_are_names_of_their_own() -> None:
     found = plan.resolution(30)
     assert found is not None
     assert found.snapshot.instances == (Instance("10.0.0.1", 81),)
+
+
+def test_an_answer_that_says_the_same_is_no_work() -> None:
+    plan = agenda("db.test")
+    answers = {A: Records(("10.0.0.1",), 60), AAAA: Records((), 60)}
+    for question in plan.begin(0, 64):
+        plan.learn(question, answers[question], 0)
+    before = plan.resolution(0)
+    assert before is not None
+    for question in plan.begin(30, 64):
+        plan.learn(question, answers[question], 30)
+    assert plan.resolution(30) is before
+    plan.learn(A, Records(("10.0.0.2",), 60), 60)
+    after = plan.resolution(60)
+    assert after is not None
+    assert [one.host for one in after.snapshot.instances] == ["10.0.0.2"]
+
+
+def test_names_are_asked_for_in_the_order_in_which_they_are_due() -> None:
+    plan = agenda("a.test", "b.test")
+    for at, question in enumerate(plan.begin(0, 64)):
+        plan.learn(question, Records((), 60), 10 - at)
+    assert plan.wakes(10) == 37
+    assert plan.begin(36, 64) == ()
+    assert [plan.wakes(now) for now in (36, 37, 38)] == [37, None, None]
+    assert [(one.name[0], one.kind) for one in plan.begin(50, 3)] == [("b", "AAAA"), ("b", "A"), ("a", "AAAA")]
+    assert plan.wakes(50) is None
+    plan.take(members("a.test"))  # one is forgotten while it is being asked
+    plan.learn(Question("b.test", "A"), Records((), 60), 50)
+    assert [(one.name[0], one.kind) for one in plan.begin(50, 3)] == [("a", "A")]

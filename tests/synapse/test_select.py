@@ -103,6 +103,10 @@ def test_doubles_are_one_the_newest() -> None:
     other, nameless = Instance("h", 1, "y", 1), Instance("h", 1, None, 1)
     assert chosen(service(), old, new, text, other, nameless, Instance("h", 1, "")) == (new, other, nameless)
     assert chosen(service(), new, old) == (new,)
+    first, zero = Instance("h", 1, "x", weight=1), Instance("h", 1, "x", 0)
+    assert chosen(service(), first, Instance("h", 1, "x", weight=2)) == (first,)
+    assert chosen(service(), first, zero) == chosen(service(), zero, first) == (zero,)
+    assert chosen(service(), zero, Instance("h", 1, "x", 0, weight=2)) == (zero,)
 
 
 AZ1, AZ2, NONE = (
@@ -139,6 +143,7 @@ def test_label_filters_must_all_hold(filters: list[dict[str, Any]], expected: tu
         ("1", True, False),
         ("true", True, True),
         ("true", "true", False),
+        ("true", 1, False),
         ("1.0", 1, True),
         ("null", None, True),
         ("[1]", [1], True),
@@ -174,11 +179,15 @@ def test_the_leader_has_the_smallest_number() -> None:
     assert chosen(own, previous=(A,)) == (A,)
 
 
-@pytest.mark.parametrize("found", [(A, Instance("h", 1)), ()])
-def test_without_a_number_for_each_there_is_no_leader_and_nobody_is_served(found: tuple[Instance, ...]) -> None:
+@pytest.mark.parametrize(
+    ("found", "why"), [((A, Instance("h", 1)), "an instance has no id"), ((), "there is no instance")]
+)
+def test_without_a_number_for_each_there_is_no_leader_and_nobody_is_served(
+    found: tuple[Instance, ...], why: str
+) -> None:
     result = select("svc", service(leader_election=True), Snapshot(found), None)
     assert result.entry == Entry(())
-    assert "no leader" in result.problems[0]
+    assert f"no leader can be elected, because {why}" in result.problems[0]
 
 
 def test_the_leader_is_elected_among_those_that_pass() -> None:

@@ -14,6 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from dockstack.settings.synapse import SynapseSettings
+from dockstack.synapse import preview
+from dockstack.synapse.daemon import Options
 from dockstack.synapse.preview import Difference, Preview, lines
 from tests.real.scene import Scene, scene
 from tests.servers.haproxy import HaproxyBinary
@@ -54,6 +57,20 @@ def test_without_a_socket_nothing_is_known_but_the_file() -> None:
         "# /run/x/haproxy.cfg: this is its content now",
         "# no socket is used: what runs is not known",
     ]
+
+
+async def test_only_the_names_of_haproxys_services_are_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preview, "LIMIT", 1000.0)
+    top = {"global": [], "defaults": [], "do_reloads": False, "do_socket": False, "config_file_path": "/nowhere/x"}
+    server = {"discovery": {"method": "base"}, "default_servers": [{"host": "localhost", "port": 80, "name": "a"}]}
+    services = {"on": {**server, "haproxy": {"port": 1}}, "off": {**server, "haproxy": {"disabled": True}}}
+    services["off"]["default_servers"] = [{"host": "no-such-host.invalid", "port": 80, "name": "b"}]
+    settings = SynapseSettings.model_validate({"haproxy": top, "services": services})
+    async with asyncio.timeout(20):
+        found = await preview.preview(settings, Options(tmp_path, tmp_path), lambda _: None)
+    assert "server a_localhost:80 127.0.0.1:80" in found.text or "server a_localhost:80 [::1]:80" in found.text
 
 
 @pytest.fixture

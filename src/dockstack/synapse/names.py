@@ -60,6 +60,11 @@ class Names:
         """Whether nothing is known about a name yet: neither an address nor that there is none."""
         return host not in self._known and host not in self._failed
 
+    @property
+    def unknown(self) -> frozenset[str]:
+        """The names that are followed and of which nothing is known yet."""
+        return frozenset(filter(self.pending, self._wanted))
+
     def want(self, hosts: Iterable[str]) -> None:
         """These names are followed, and no others; new ones are looked up at once. No I/O here."""
         wanted = frozenset(hosts)

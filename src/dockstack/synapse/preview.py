@@ -14,7 +14,6 @@ from pathlib import Path
 from dockstack.errors import ConfigurationError, HaproxyUnavailable, Problem
 from dockstack.events import Emit, Warn
 from dockstack.registry.pool import Pool
-from dockstack.registry.url import is_name
 from dockstack.runtime.latest import Latest
 from dockstack.runtime.scope import servants
 from dockstack.settings.synapse import HaproxySettings, SynapseSettings
@@ -106,22 +105,20 @@ async def preview(settings: SynapseSettings, options: Options, emit: Emit) -> Pr
         tasks.create_task(world.follow(pictures, options.startup_grace))
         _, picture = await pictures.after(0)
         drafts.take(picture)
-        await _resolve(names, picture, drafts, tasks)
+        await _resolve(names, drafts, tasks)
     return await _compared(top, options, drafts)
 
 
-async def _resolve(names: Names, picture: Picture, drafts: Drafts, tasks: asyncio.TaskGroup) -> None:
+async def _resolve(names: Names, drafts: Drafts, tasks: asyncio.TaskGroup) -> None:
     """Has every host that is a name looked up once."""
-    hosts = frozenset(
-        one.host for entry in picture.catalog.entries.values() for one in entry.instances if is_name(one.host)
-    )
+    hosts = names.unknown
     if not hosts:
         return
     news = asyncio.Event()
     tasks.create_task(names.run(lambda _: news.set()))
     with suppress(TimeoutError):
         async with asyncio.timeout(2 * LIMIT):
-            while any(map(names.pending, hosts)):
+            while names.unknown:
                 await news.wait()
                 news.clear()
     drafts.resolved(hosts)

@@ -61,6 +61,22 @@ def test_servers_of_the_lines_are_known_by_name_and_id() -> None:
     assert static_ids(lines) == {5}
 
 
+@pytest.mark.parametrize("line", ["server-template 't", "server-template t ² db:1", "server-template t 1-x db:1"])
+def test_a_template_that_haproxy_does_not_take_has_no_servers(line: str) -> None:
+    assert backend("b", (line,), (), ()).static == frozenset()
+
+
+def test_a_template_for_more_than_memory_holds_is_believed_in_part() -> None:
+    found = backend("b", ("server-template t 7-9999999999 db:1",), (), ()).static
+    assert len(found) == 100_000
+    assert "t7" in found
+    assert backend("b", (f"server-template t 1-{'9' * 5000} db:1",), (), ()).static == frozenset()
+
+
+def test_a_quote_that_is_not_closed_is_for_haproxy_to_refuse() -> None:
+    assert backend("b", ("server x 10.0.0.1:1", "server-template 't 1-2 db:1"), (), ()).static >= {"x"}
+
+
 def test_the_last_defaults_section_holds() -> None:
     head = (Section("global"), Section("defaults", ("a",)), Section("defaults x", ("b",)), Section("listen y", ("c",)))
     assert (defaults_of(head), defaults_of(head[:2]), defaults_of(())) == (("b",), ("a",), ())

@@ -13,6 +13,8 @@ from dockstack.synapse.haproxy.words import split
 # Algorithms that look servers up in a table made at the start, unless `hash-type consistent` is said.
 _BY_MAP = ("source", "uri", "url_param", "hdr", "rdp-cookie", "hash")
 
+_MOST = 100_000  # servers that one template is believed to make: whoever asks for more is refused by memory
+
 
 def backend(name: str, lines: tuple[str, ...], servers: tuple[Server, ...], defaults: Sequence[str]) -> Backend:
     """The backend of these lines, its meaning worked out; `defaults` are the lines of the defaults section."""
@@ -69,7 +71,8 @@ def _static(lines: Sequence[str]) -> Iterator[str]:
     for text in _arguments(lines, "server"):
         yield from text.split()[:1]
     for text in _arguments(lines, "server-template"):
-        prefix, span = (*split(text)[:2], "", "")[:2]
-        first, _, last = span.rpartition("-")
-        if last.isdigit() and (first or "1").isdigit():
-            yield from (f"{prefix}{number}" for number in range(int(first or 1), int(last) + 1))
+        prefix, span = (*text.split()[:2], "", "")[:2]
+        one, _, other = span.rpartition("-")
+        first, last = number_in(one or "1"), number_in(other)
+        if first is not None and last is not None:
+            yield from (f"{prefix}{number}" for number in range(first, min(last + 1, first + _MOST)))

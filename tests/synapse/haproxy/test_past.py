@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -45,6 +46,8 @@ def test_a_file_of_smartstacks_is_read() -> None:
     assert found.ids("other") == {}
     assert found.departed("svc", 1000) == (Instance("h", 80, "a", 1), Instance("h", "80", "b", 1, labels='{"x":1}'))
     assert found.newest() == {"svc": Entry((Instance("h", 80, "a", 1),))}
+    older = json.loads(ruby(a={"timestamp": 999}))["svc"]
+    assert past(json.dumps({"old": older, **json.loads(ruby(a={}))})).newest().keys() == {"svc"}
 
 
 @pytest.mark.parametrize(
@@ -93,6 +96,37 @@ def test_a_server_that_leaves_is_known_for_some_time() -> None:
     assert found.expire(600) == frozenset()
     assert found.expire(601) == {"svc"}
     assert "b_h:80" not in json.loads(encode(found.content(601)))["svc"]
+
+
+def test_the_newest_is_what_is_written() -> None:
+    found = past(ruby(a={}))
+    found.see("svc", OWN, Entry((replace(A, weight=7),)), {}, 1010)
+    assert json.loads(encode(found.content(1010)))["svc"]["a_h:80"]["weight"] == 7
+    found.see("svc", OWN, Entry(()), {}, 1020)
+    assert [one.weight for one in found.departed("svc", 1020)] == [7]
+
+
+def test_a_service_that_never_had_servers_is_one_all_the_same() -> None:
+    found = past()
+    found.see("svc", OWN, Entry(()), {}, 10)
+    assert found.expire(10) == frozenset()
+    assert json.loads(encode(found.content(10)))["svc"].keys() == {CONFIG}
+
+
+def test_the_servers_of_a_service_that_is_gone_have_left() -> None:
+    found = past(ruby(a={}))
+    before = found.content(1000)
+    found.forget("other", 1005)
+    found.forget("svc", 1005)
+    assert found.content(1005) == before
+    found.see("svc", OWN, Entry((A, B)), {}, 1010)
+    found.forget("svc", 1020)
+    assert names(found.departed("svc", 1120)) == ["a", "b"]
+    written = json.loads(encode(found.content(1030)))["svc"]
+    assert {one["timestamp"] for key, one in written.items() if key != CONFIG} == {1020}
+    assert written[CONFIG]["listen"] == ["mode http"]
+    assert found.expire(1121) == {"svc"}
+    assert found.content(1121) == {}
 
 
 def test_a_server_that_comes_back_is_one_that_is_there() -> None:
@@ -155,6 +189,10 @@ def test_what_is_written_is_read() -> None:
     assert set(again.departed("svc", 30)) == {A, B, C}
 
 
+def test_what_is_not_latin_is_written_as_it_is() -> None:
+    assert '"é"' in encode(past(ruby(a={"note": "é"})).content(1000)).decode()
+
+
 def test_half_a_surrogate_is_written_as_it_was_read() -> None:
     found = past(ruby(a={"note": "\ud800"}))
     text = encode(found.content(1000)).decode()
@@ -163,6 +201,7 @@ def test_half_a_surrogate_is_written_as_it_was_read() -> None:
 
 def test_a_service_that_is_not_ours_stays_until_its_servers_are_old() -> None:
     found = past(ruby(a={}))
+    assert found.expire(1050) == frozenset()
     assert json.loads(encode(found.content(1050)))["svc"][CONFIG] == {"port": 80}
     assert found.expire(1101) == {"svc"}
     assert json.loads(encode(found.content(1101))) == {}

@@ -186,6 +186,24 @@ def test_a_registry_number_out_of_range_becomes_one_that_follows_from_the_name()
     assert 1 <= (ids(placed(far))["a_10.0.0.1:3001"] or 0) <= 65_535
 
 
+def test_the_number_that_follows_from_a_name_is_the_same_on_every_host_and_in_every_version() -> None:
+    assert ids(placed(C)) == {"10.0.0.3:3002": 26750}
+    for taken, number in (((8,), 9), ((8, 9), 1), ((1, 2, 3, 4, 5, 6, 7, 8, 9), None)):
+        known = {f"gone{one}:1": one for one in taken}
+        assert ids(placed(C, known=known, top={"max_server_id": 9})) == {"10.0.0.3:3002": number}
+
+
+@pytest.mark.parametrize("free", [1, 2, 3])
+def test_a_free_id_is_found_whatever_lies_beyond_the_largest(free: int) -> None:
+    known = {f"gone{one}:1": one for one in {1, 2, 3, 99, 100} - {free}}
+    assert ids(placed(C, known=known, top={"max_server_id": 3})) == {"10.0.0.3:3002": free}
+
+
+def test_an_id_that_two_are_known_for_goes_to_the_first_name() -> None:
+    for known in ({"a_10.0.0.1:3001": 5, "b_10.0.0.2:3001": 5}, {"b_10.0.0.2:3001": 5, "a_10.0.0.1:3001": 5}):
+        assert ids(placed(A, B, known=known)) == {"a_10.0.0.1:3001": 5, "b_10.0.0.2:3001": 1}
+
+
 def test_without_a_free_id_a_server_has_none() -> None:
     found = placed(A, B, C, top={"max_server_id": 2})
     assert sorted(str(one) for one in ids(found).values()) == ["1", "2", "None"]

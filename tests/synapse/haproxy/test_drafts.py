@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
+
+import pytest
 
 from dockstack.events import Event
 from dockstack.model import Catalog, Entry, Instance
 from dockstack.settings.synapse import HaproxySettings, SynapseService, SynapseSettings
+from dockstack.synapse.haproxy import drafts as module
 from dockstack.synapse.haproxy.document import Layout, Picture
 from dockstack.synapse.haproxy.drafts import Drafts
 from dockstack.synapse.haproxy.effects import loaded
@@ -202,3 +206,85 @@ def test_an_id_that_was_saved_gives_way_to_the_one_that_was_served() -> None:
     served.take(picture(s=(A,)))
     assert one.recall(served.wanted) == {"s"}
     assert ids(one.wanted) == {"a": 12}
+
+
+def test_what_haproxy_takes_is_known_by_its_file_and_by_its_process() -> None:
+    last, _ = made()
+    last.take(picture(s=(A,), t=(B,)))
+    one, _ = made()
+    one.take(picture(s=(A,), t=(B,)))
+    one.recall(last.wanted)
+    assert one.taken is last.wanted
+    last.take(picture(s=(B,), t=(B,)))
+    running = loaded(last.wanted, capabilities((2, 8)))
+    one.learn(running)
+    assert one.taken is running.loaded
+    one.learn(replace(running, loaded=None))
+    assert one.taken is running.loaded
+
+
+def test_a_server_that_is_refused_is_left_out_until_it_is_described_otherwise() -> None:
+    one, told = made()
+    first = picture(s=(A, B), t=(B,))
+    one.take(first)
+    assert one.refuse([("s", "a_10.0.0.1:80", "no"), ("s", "c", "no"), ("x", "a", "no")]) == {"s"}
+    assert ids(one.wanted) == {"b": 13}
+    said = "service s: server a_10.0.0.1:80 is left out, HAProxy does not take it: no"
+    assert (list(one.problems), told) == ([said], [said])
+    assert one.refuse([("s", "b_10.0.0.2:80", "nor this")]) == {"s"}
+    assert one.take(first.with_entry("s", Entry((A, replace(B, haproxy_server_options="backup"))))) == {"s"}
+    assert ids(one.wanted) == {"b": 13}
+    assert list(one.problems) == [said]
+    assert one.take(first.with_entry("s", Entry((replace(A, haproxy_server_options="backup"),)))) == {"s"}
+    assert ids(one.wanted) == {"a": 12}
+    assert one.problems == ()
+
+
+def test_a_service_that_is_refused_is_left_out_and_what_a_restart_must_know_of_it_is_kept() -> None:
+    remembered: list[tuple[str, Entry, dict[str, int]]] = []
+    events: list[Event] = []
+
+    def keep(service: str, entry: Entry, numbers: Mapping[str, int]) -> None:
+        remembered.append((service, entry, dict(numbers)))
+
+    one = Drafts(Names(silent), {}, keep, events.append)
+    assert one.leave([("s", "no")]) == frozenset()
+    first = picture(s=(A,), t=(B,))
+    one.take(first)
+    assert remembered[0] == ("s", Entry((A,)), {"a_10.0.0.1:80": 12})
+    assert one.leave([("x", "no")]) == frozenset()
+    assert one.leave([("s", "no")]) == {"s"}
+    assert one.wanted.stanzas.keys() == {"t"}
+    assert list(map(str, events)) == list(one.problems)
+    assert "the service is left out: no" in one.problems[0]
+    one.take(first.with_entry("s", Entry((A, B))))
+    assert remembered[-1] == ("s", Entry((A, B)), {"a_10.0.0.1:80": 12})
+    assert one.wanted.stanzas.keys() == {"t"}
+
+
+def test_of_the_servers_that_are_gone_the_newest_keep_their_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_FORGOTTEN", 2)
+    known: dict[str, int] = {}
+
+    def keep(service: str, entry: Entry, numbers: Mapping[str, int]) -> None:
+        known.clear()
+        known.update(numbers)
+
+    one = Drafts(Names(silent), {}, keep, silent)
+    each = [Instance("10.0.0.1", port, id=port) for port in range(1, 7)]
+    first = picture(s=tuple(each[:2]))
+    one.take(first)
+    for instances in (each[1:3], each[2:4], each[3:5], [each[1], *each[4:6]]):
+        one.take(first.with_entry("s", Entry(tuple(instances))))
+    assert sorted(known.values()) == [2, 3, 4, 5, 6]
+    one.take(first.with_entry("s", Entry((each[5],))))
+    assert sorted(known.values()) == [2, 5, 6]
+
+
+def test_a_service_that_is_not_haproxys_has_no_past() -> None:
+    history = History()
+    one = Drafts(Names(silent), {}, remember, silent, history)
+    off = OWN.model_copy(update={"haproxy": OWN.haproxy.model_copy(update={"disabled": True})})
+    catalog = Catalog(MappingProxyType({"s": Entry((A,)), "t": Entry((B,))}))
+    one.take(Picture(LAYOUT, MappingProxyType({"s": OWN, "t": off, "u": OWN}), catalog))
+    assert history.past.content(0).keys() == {"s"}

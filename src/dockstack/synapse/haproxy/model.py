@@ -117,15 +117,14 @@ class Capabilities:
     """What a HAProxy version can do through its Runtime API.
 
     `can_delete`: `del server` is sound (never on 2.6, where it can crash the process). `cookie_on_add`: `add server`
-    takes a `cookie` word. `init_state`: a checked server can start down. `reload_answers`: the master's `reload`
-    waits for the new worker and says `Success=`. `refused`: words that `add server` does not take.
+    takes a `cookie` word. `init_state`: a checked server can start down. `refused`: words that `add server` does not
+    take.
     """
 
     version: tuple[int, int]
     can_delete: bool
     cookie_on_add: bool
     init_state: bool
-    reload_answers: bool
     refused: frozenset[str]
 
 
@@ -148,7 +147,6 @@ def capabilities(version: tuple[int, int]) -> Capabilities:
         can_delete=version >= (2, 8),
         cookie_on_add=version >= (2, 8),
         init_state=version >= (3, 2),
-        reload_answers=version >= (2, 7),
         refused=_NEVER_ON_ADD | newer,
     )
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -59,6 +61,14 @@ async def test_nothing_of_a_command_that_takes_too_long_is_left(tmp_path: Path) 
     assert not checked.accepted
     child = int((tmp_path / "pid").read_text())
     await eventually(lambda: not _is_alive(child), "its child ends with it", 5)
+
+
+async def test_what_a_command_is_to_begin_is_left_when_it_takes_too_long(tmp_path: Path) -> None:
+    checked = await shell(f"sleep 30 & echo $! >{tmp_path}/pid; wait", 0.5, begins=True)
+    assert not checked.accepted
+    child = int((tmp_path / "pid").read_text())
+    assert _is_alive(child)
+    os.kill(child, signal.SIGKILL)
 
 
 def _is_alive(pid: int) -> bool:

@@ -46,12 +46,15 @@ async def check_file(binary: Path, file: Path, limit: float) -> Checked:
     return await _run((str(binary), "-c", "-f", str(file)), limit)
 
 
-async def shell(command: str, limit: float) -> Checked:
-    """A command of the user's, by /bin/sh; exit status 0 within `limit` seconds is a success."""
-    return await _run(("/bin/sh", "-c", command), limit)
+async def shell(command: str, limit: float, *, begins: bool = False) -> Checked:
+    """A command of the user's, by /bin/sh; exit status 0 within `limit` seconds is a success.
+
+    One that is not done by then is killed, with all that it has begun: but not where what it `begins` is its purpose.
+    """
+    return await _run(("/bin/sh", "-c", command), limit, alone=begins)
 
 
-async def _run(arguments: tuple[str, ...], limit: float) -> Checked:
+async def _run(arguments: tuple[str, ...], limit: float, alone: bool = False) -> Checked:
     # A file and no pipe: a daemon that the command leaves behind would hold the pipe open.
     with tempfile.TemporaryFile() as said:
         try:
@@ -67,8 +70,8 @@ async def _run(arguments: tuple[str, ...], limit: float) -> Checked:
             return Checked(False, (*_lines(said), f"{' '.join(arguments)} was not done after {limit:g} s"))
         finally:
             if process.returncode is None:
-                with suppress(ProcessLookupError, PermissionError):  # all of the group run as another user
-                    os.killpg(process.pid, signal.SIGKILL)  # what the command has begun would go on without it
+                with suppress(ProcessLookupError, PermissionError):  # all of them run as another user
+                    (os.kill if alone else os.killpg)(process.pid, signal.SIGKILL)
         return Checked(status == 0, _lines(said))
 
 

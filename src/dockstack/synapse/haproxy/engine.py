@@ -175,7 +175,7 @@ class External:
     async def reload(self) -> Reloaded:
         if self._reload_command is None:
             raise HaproxyUnavailable("there is no reload_command")
-        done = await shell(self._reload_command, RELOAD)
+        done = await shell(self._reload_command, RELOAD, begins=True)
         return Reloaded(done.accepted, done.lines)
 
     async def stop(self) -> None:

@@ -674,6 +674,15 @@ async def test_a_haproxy_that_does_not_answer_any_more_is_started_anew(
         await stand.master()
 
 
+async def test_a_haproxy_that_is_slow_to_answer_is_given_more_time(
+    stand: Stand, backs: Origins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apply, "_TRY", 0.0001)  # no HAProxy is that quick
+    async with applying(stand, stand.settings({"web": stand.service("web")})) as running:
+        await running.apply(web=await backs.start("a"), limit=12)
+        assert not stand.told.of(HaproxyEnded)
+
+
 async def test_a_haproxy_that_dies_in_a_reload_is_started_again(stand: Stand, backs: Origins) -> None:
     service = stand.service("web", ("mode http", "balance static-rr"))
     async with applying(stand, stand.settings({"web": service}, restart_interval=0.0)) as running:

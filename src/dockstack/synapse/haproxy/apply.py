@@ -30,6 +30,10 @@ from dockstack.synapse.haproxy.seat import Seat
 _TRY = 0.25
 """Seconds of one try to reach a worker; between two tries the writer looks at everything else."""
 
+_LONG_TRY = 2.0
+"""Seconds of one try to reach a worker of ours that has not answered for as long: it may be busy, and have many
+servers to tell of."""
+
 _DEAF = 15.0
 """Seconds without an answer after which a HAProxy of ours is started anew."""
 
@@ -269,10 +273,12 @@ class Applier:
 
     async def _connect(self) -> None:
         """Links every seat that has none to the worker that answers; what it has loaded follows from its mark."""
-        doubtful = asyncio.get_running_loop().time() < self._doubt_until
-        document = None if doubtful else await self._document_on_disk()
+        now = asyncio.get_running_loop().time()
+        document = None if now < self._doubt_until else await self._document_on_disk()
+        deaf_for = 0.0 if self._deaf_since is None else now - self._deaf_since
+        limit = _LONG_TRY if self._engine.managed and deaf_for >= _LONG_TRY else _TRY
         for seat in self._seats:
-            if await seat.connect(from_file(document), static_names(document, self._drafts.wanted), _TRY):
+            if await seat.connect(from_file(document), static_names(document, self._drafts.wanted), limit):
                 assert seat.link is not None
                 self._touched |= self._drafts.learn(seat.link.running)
         deaf = [seat.path for seat in self._seats if seat.link is None]

@@ -151,7 +151,9 @@ def test_what_haproxy_no_longer_takes_is_a_problem_everywhere(part: str, line: s
 
 def test_a_newer_line_is_written_and_named() -> None:
     found = sorted_lines(listen=["retry-on conn-failure", "mode http"])
-    assert (found.backend, len(found.newer)) == (("retry-on conn-failure", "mode http"), 1)
+    assert found.backend == ("retry-on conn-failure", "mode http")
+    (said,) = found.newer
+    assert "`retry-on conn-failure` is written" in said
 
 
 CHECK = r"option httpchk GET /health HTTP/1.1\r\nHost:\ www\r\nX-A:b"
@@ -297,3 +299,10 @@ def test_haproxy_refuses_some_of_what_is_rewritten(haproxy: HaproxyBinary, tmp_p
         path.write_text(refused)
         answer = subprocess.run([haproxy.path, "-c", "-f", path], capture_output=True, timeout=120, check=False)
         assert answer.returncode != 0
+
+
+def test_what_is_rewritten_in_a_section_of_its_own_is_said() -> None:
+    section, said = modern_section(Section("backend x", ("mode http", CHECK)))
+    assert section.lines == ("mode http", *modernised(CHECK))
+    (line,) = said
+    assert line.startswith(f"backend x: `{CHECK}` is written as `option httpchk`, `http-check send ")

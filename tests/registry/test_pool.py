@@ -15,6 +15,7 @@ from dockstack.registry import Locator, Registry
 from dockstack.registry.memory import World
 from dockstack.registry.pool import Pool
 from dockstack.registry.zookeeper.events import Expired
+from tests.waiting import eventually
 
 HERE = Locator("memory", (Address("h", 1),), password="secret")
 THERE = Locator("memory", (Address("h", 2),))
@@ -92,6 +93,32 @@ async def test_a_failed_opening_is_told_to_all_and_tried_again_by_the_next() -> 
         assert [str(result) for result in results] == ["no directory"] * 2
         assert pool.states() == {}
         assert (await pool.get(HERE)).state == "connected to memory"
+
+
+async def test_sessions_that_nobody_needs_any_more_are_closed() -> None:
+    opener = Opener()
+    async with Pool(quiet, opener) as pool:
+        first, _ = await asyncio.gather(pool.get(HERE), pool.get(THERE))
+        pool.keep_only({THERE})
+        assert pool.states().keys() == {"memory://h:2"}
+        assert await pool.get(HERE) is not first
+        await eventually(lambda: opener.closed == [HERE], "the first one is closed", 5)
+        assert pool.states().keys() == {"memory://h:1", "memory://h:2"}
+    assert sorted(map(str, opener.closed)) == ["memory://h:1", "memory://h:1", "memory://h:2"]
+
+
+async def test_a_session_that_is_given_up_while_it_is_opened_leaves_the_next_one_alone() -> None:
+    opener = Opener()
+    opener.failures = [RegistryUnavailable("no directory")]
+    async with Pool(quiet, opener) as pool:
+        asking = asyncio.create_task(pool.get(HERE))
+        await asyncio.sleep(0)
+        pool.keep_only(())
+        again = asyncio.create_task(pool.get(HERE))
+        with pytest.raises(RegistryUnavailable):
+            await asking
+        assert (await again).state == "connected to memory"
+        assert pool.states().keys() == {"memory://h:1"}
 
 
 async def test_the_blocks_error_leaves_as_it_is_and_all_is_closed() -> None:

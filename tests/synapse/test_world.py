@@ -454,3 +454,21 @@ async def test_a_plug_in_that_raises_stops_nobody_else(
             assert scene.names("theirs") == {"theirs"}
         else:
             assert any("theirs" in one and "not answered" in one for one in world.trouble)
+
+
+async def test_a_registry_that_no_service_names_any_more_is_let_go(scene: Scene) -> None:
+    def at(*hosts: str) -> dict[str, Any]:
+        services = {f"s{number}": service(port=80 + number) for number in range(len(hosts))}
+        for one, host in zip(services.values(), hosts, strict=True):
+            one["discovery"]["hosts"] = [host]
+        return services
+
+    world = scene.world(at("h:1", "h:1", "h:2"))
+    async with scene.following(world):
+        await eventually(lambda: scene.pictures.peek() is not None, "the picture")
+        await scene.change(world, at("h:3", "h:1", "h:3"))
+        assert scene.pool.states().keys() == {"zookeeper://h:1", "zookeeper://h:3"}
+        await scene.change(world, at("h:3"))
+        assert scene.pool.states().keys() == {"zookeeper://h:3"}
+        await scene.announce("/web", "a")
+        await eventually(lambda: scene.names("s0") == {"a"}, "it is followed")

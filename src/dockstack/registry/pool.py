@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
 from types import TracebackType
@@ -21,7 +21,7 @@ CLOSING = 5.0
 
 
 class Pool:
-    """Opens each registry at its first use and closes all when the context ends.
+    """Opens each registry at its first use and closes all when the context ends, or those that nobody needs any more.
 
     A session lives in a task of its own from its opening to its closing. One that fails by a bug ends the context.
     """
@@ -32,8 +32,8 @@ class Pool:
         self._closing = closing
         self._stack = AsyncExitStack()
         self._tasks: asyncio.TaskGroup
-        self._end = asyncio.Event()
-        self._sessions: dict[Locator, asyncio.Task[None]] = {}
+        self._sessions: set[asyncio.Task[None]] = set()
+        self._ends: dict[Locator, asyncio.Event] = {}
         self._registries: dict[Locator, asyncio.Future[Registry]] = {}
 
     async def get(self, locator: Locator, user: str = "") -> Registry:
@@ -45,8 +45,17 @@ class Pool:
         self._emit(SessionUsed(locator, ready is None, user))
         if ready is None:
             ready = self._registries[locator] = asyncio.get_running_loop().create_future()
-            self._sessions[locator] = self._tasks.create_task(self._keep(locator, ready, user))
+            end = self._ends[locator] = asyncio.Event()
+            task = self._tasks.create_task(self._keep(locator, ready, end, user))
+            self._sessions.add(task)
+            task.add_done_callback(self._sessions.discard)
         return await asyncio.shield(ready)
+
+    def keep_only(self, locators: Collection[Locator]) -> None:
+        """Begins to close the other sessions; whoever asks for one of them again gets a new one."""
+        for locator in [one for one in self._registries if one not in locators]:
+            del self._registries[locator]
+            self._ends.pop(locator).set()
 
     def states(self) -> Mapping[str, str]:
         """Each registry's state in one line, by the locator's text (which has no password)."""
@@ -55,18 +64,19 @@ class Pool:
             for locator, ready in self._registries.items()
         }
 
-    async def _keep(self, locator: Locator, ready: asyncio.Future[Registry], user: str) -> None:
+    async def _keep(self, locator: Locator, ready: asyncio.Future[Registry], end: asyncio.Event, user: str) -> None:
         def tell(event: Event) -> None:
             self._emit(replace(event, user=user) if isinstance(event, OfASession) else event)
 
         try:
             async with self._open(locator, tell) as registry:
                 ready.set_result(registry)
-                await self._end.wait()
+                await end.wait()
         except Exception as error:
             if ready.done():
                 raise
-            del self._registries[locator]
+            if self._registries.get(locator) is ready:
+                del self._registries[locator], self._ends[locator]
             ready.set_exception(error)
             ready.exception()  # whoever asked may be gone
         finally:
@@ -79,10 +89,11 @@ class Pool:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        self._end.set()
+        for end in self._ends.values():
+            end.set()
         try:
             if self._sessions:
-                await asyncio.wait(self._sessions.values(), timeout=self._closing)
+                await asyncio.wait(set(self._sessions), timeout=self._closing)
         finally:
             ended = await self._stack.__aexit__(kind, error, trace)
         return bool(ended)

@@ -65,6 +65,7 @@ class World:
         self._around = Surroundings(_outputs(settings), self._faults)
         self._toggles: dict[S3ToggleResolver, Toggle] = {}
         self._reading: dict[Toggle, asyncio.Task[None]] = {}
+        self._used: dict[Service, set[Locator]] = {}
         self._services: Mapping[str, Service] = {
             name: self._service(name, own) for name, own in _services(settings).items()
         }
@@ -150,6 +151,8 @@ class World:
                 self._emit(WatcherStopped(name, len(service.own.watchers) > 1))
                 entries.pop(name, None)
         self._end_toggles()
+        self._used = {service: self._used[service] for service in self._services.values()}
+        self._pool.keep_only(frozenset(one for used in self._used.values() for one in used))
         entries |= {name: one.entry() for name, one in change.fresh.items() if one.known}
         ordered = {name: entries[name] for name in self._services if name in entries}
         self._put(Picture(change.layout, self._settings(), Catalog(MappingProxyType(ordered))))
@@ -167,8 +170,11 @@ class World:
             self._emit(WatcherStopped(name, len(service.own.watchers) > 1))
 
     def _service(self, name: str, own: SynapseService) -> Service:
-        watchers = _watchers(name, own, self._pool, self._emit)
-        return Service(name, own, watchers, self._around, self._emit, toggle=self._toggle(own))
+        sessions = _SessionsOf(self._pool, name, set())
+        watchers = _watchers(name, own, sessions, self._emit)
+        service = Service(name, own, watchers, self._around, self._emit, toggle=self._toggle(own))
+        self._used[service] = sessions.used
+        return service
 
     def _toggle(self, own: SynapseService) -> Toggle | None:
         """The one toggle of all services that read the same file at the same interval."""
@@ -252,18 +258,19 @@ def _listeners(layout: Layout, services: Mapping[str, Service]) -> dict[str, str
 
 @dataclass(frozen=True, slots=True)
 class _SessionsOf:
-    """The pool's sessions, asked for in the name of a service."""
+    """The pool's sessions, asked for in the name of a service. `used` are those that it has asked for."""
 
     pool: Pool
     service: str
+    used: set[Locator]
 
     async def get(self, locator: Locator) -> Registry:
+        self.used.add(locator)
         return await self.pool.get(locator, self.service)
 
 
-def _watchers(name: str, own: SynapseService, pool: Pool, emit: Emit) -> Mapping[str, Watcher]:
+def _watchers(name: str, own: SynapseService, sessions: _SessionsOf, emit: Emit) -> Mapping[str, Watcher]:
     made: dict[str, Watcher] = {}
-    sessions = _SessionsOf(pool, name)
     for watcher, discovery in own.watchers.items():
         where = f"services.{name}.discovery.method" if not watcher else f"services.{name}, watcher {watcher}: method"
         build = plugins.load("watchers", discovery.method, where)

@@ -170,3 +170,27 @@ def test_names_are_asked_for_in_the_order_in_which_they_are_due() -> None:
     plan.take(members("a.test"))  # one is forgotten while it is being asked
     plan.learn(Question("b.test", "A"), Records((), 60), 50)
     assert [(one.name[0], one.kind) for one in plan.begin(50, 3)] == [("a", "A")]
+
+
+def test_other_members_do_not_change_when_a_name_is_asked_for() -> None:
+    plan = agenda("a.test", "b.test")
+    for question in plan.begin(0, 64):
+        plan.learn(question, Records((), 60), 10 if question.name == "a.test" else 5)
+    plan.take(members("a.test", "b.test", port=81))
+    assert plan.wakes(10) == 35
+    assert [one.name for one in plan.begin(35, 64)] == ["b.test", "b.test"]
+
+
+@pytest.mark.parametrize("goes", [False, True])
+def test_how_long_a_name_is_absent_is_counted_while_it_is_a_members(goes: bool) -> None:
+    plan = agenda("db.test")
+    plan.begin(0, 64)
+    plan.learn(AAAA, Records((), 60), 0)
+    plan.learn(A, NOWHERE, 0)
+    plan.take(members("x.test") if goes else members("db.test", "x.test"))
+    plan.take(members("db.test"))
+    plan.learn(AAAA, Records((), 60), ABSENT)
+    plan.learn(A, NOWHERE, ABSENT)
+    found = plan.resolution(ABSENT)
+    assert found is not None
+    assert found.known is not goes

@@ -335,6 +335,8 @@ def test_what_others_write_is_read(data: bytes, instance: Instance) -> None:
         (nerve(weight=[1]), "weight"),
         (nerve(weight={"a": 1}), "weight"),
         (b'{"host":"h","port":1,"weight":1e999}', "cannot be written"),
+        (nerve(haproxy_server_options="\ud800"), "surrogate"),
+        (nerve(weight="\ud800"), "surrogate"),
         (nerve(host="x::1]"), "neither a host name"),
         (nerve(host="[::1x"), "neither a host name"),
         (nerve(host="[h]"), "neither a host name"),

@@ -208,7 +208,7 @@ class Drafts:
         return () if self._past is None else self._past.departed(service)
 
     def _follow(self, service: str) -> bool:
-        """Notes which names the service has; whether they are others than before. One that is not HAProxy's has none."""
+        """Notes which names the service has, none where it is not HAProxy's; whether they are others than before."""
         ours = self._given is not None and service in self._given.skeletons
         entry = self._catalog.entries.get(service, Entry(()))
         # A server that leaves needs its address as long as it is listed: its name is followed once more.

@@ -26,6 +26,7 @@ from dockstack.synapse.snapshot import (
     fingerprint,
     load,
 )
+from tests.synapse.disk import slow_disk
 from tests.waiting import eventually
 
 INSTANCES = st.builds(
@@ -295,6 +296,23 @@ async def test_a_file_that_cannot_be_appended_to_is_written_whole(tmp_path: Path
         path.rmdir()
     await keeper.flush()
     assert {name: one.entry for name, one in load(path).items()} == {"a": Entry(()), "b": ONE.entry}
+
+
+async def test_a_write_that_was_given_up_does_not_come_behind_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "s.json"
+    keeper = SnapshotFile(path, {"a": "1", "b": "2"}, ignore)
+    keeper.remember("a", ONE.entry, ONE.ids, ONE.parts)
+    async with slow_disk(monkeypatch) as disk:
+        first = asyncio.create_task(keeper.flush())
+        await eventually(lambda: disk.begun, "it is written")
+        first.cancel()
+        await asyncio.wait((first,))
+        keeper.remember("b", ONE.entry, ONE.ids, ONE.parts)
+        disk.free_soon()
+        await keeper.flush()
+    assert load(path).keys() == {"a", "b"}
 
 
 async def test_nothing_told_leaves_the_file_of_the_last_run_alone(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import errno
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -120,6 +121,7 @@ class SnapshotFile:
         self._lines: dict[str, str] = {}
         self._changed: set[str] = set()
         self._room = 0
+        self._turn = threading.Lock()  # a write that was given up may still be at it in its thread
         self._news = asyncio.Event()
         self._trouble = Trouble(path)
 
@@ -179,13 +181,17 @@ class SnapshotFile:
                 left = room - len(added)
             else:
                 whole = encode(self._lines.values())
-                await asyncio.to_thread(write_atomically, self._path, whole, 0o600)
+                await asyncio.to_thread(self._write, whole)
                 left = max(len(whole), LEAST)
         except OSError:
             self._changed |= changed & self._saved.keys()
             raise
         if self._fingerprints is marks:  # else the file holds who is gone meanwhile: it is written anew
             self._room = left
+
+    def _write(self, whole: bytes) -> None:
+        with self._turn:
+            write_atomically(self._path, whole, 0o600)
 
 
 def _append(path: Path, data: bytes) -> bool:

@@ -18,6 +18,7 @@ from dockstack.model import Entry, Instance
 from dockstack.settings.synapse import SynapseService
 from dockstack.synapse.haproxy import statefile
 from dockstack.synapse.haproxy.statefile import StateFile
+from tests.synapse.disk import slow_disk
 from tests.waiting import eventually
 
 OWN = SynapseService.model_validate({"discovery": {"method": "base"}})
@@ -76,6 +77,22 @@ async def test_its_text_is_made_beside_the_event_loop(tmp_path: Path, monkeypatc
     assert made
     assert threading.main_thread() not in made
     assert "a_h:80" in servers(tmp_path / "state.json")
+
+
+async def test_a_write_that_was_given_up_does_not_come_behind_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = StateFile(tmp_path / "state.json", 100, silent)
+    state.see("svc", OWN, Entry((A,)), {})
+    async with slow_disk(monkeypatch) as disk:
+        first = asyncio.create_task(state.flush())
+        await eventually(lambda: disk.begun, "it is written")
+        first.cancel()
+        await asyncio.wait((first,))
+        state.see("svc", OWN, Entry((A, B)), {})
+        disk.free_soon()
+        await state.flush()
+    assert servers(tmp_path / "state.json").keys() == {"a_h:80", "b_h:80"}
 
 
 async def test_servers_that_are_gone_for_too_long_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -30,6 +31,7 @@ class StateFile:
         self._path = path
         self._emit = emit
         self.past = Past(ttl)
+        self._turn = threading.Lock()  # a write that was given up may still be at it in its thread
         self._news = asyncio.Event()
         self._seen = False
         self._trouble = Trouble(path)
@@ -94,4 +96,5 @@ class StateFile:
                 await asyncio.to_thread(self._write, content)
 
     def _write(self, content: Content) -> None:
-        write_atomically(self._path, encode(content), MODE)
+        with self._turn:
+            write_atomically(self._path, encode(content), MODE)

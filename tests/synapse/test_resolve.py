@@ -81,6 +81,19 @@ def test_only_what_has_a_weight_is_drawn(weights: dict[str, int], number: float)
     assert weights[drawn.watcher] > 0 if drawn.watcher else not sum(weights.values())
 
 
+@pytest.mark.parametrize("large", [2**53 + 1, 10**400])
+def test_weights_may_be_of_any_size(large: int) -> None:
+    content = f"x: {large}\ny: {large}\n".encode()
+    drawn = [draw(Draw(), content, lambda number=number: number).watcher for number in (0.0, 0.49, 0.5, 1 - 2**-53)]
+    assert drawn == ["x", "x", "y", "y"]
+
+
+def test_a_name_that_is_none_and_an_empty_one_are_the_same() -> None:
+    one, other = Instance("h", 1, None, weight=1), Instance("h", "1", "", weight=2)
+    found = {"x": Found(True, Entry((one,))), "y": Found(True, Entry((other,)))}
+    assert resolve(UNION, found).entry == Entry((other,))
+
+
 def test_equal_weights_are_no_reason_to_draw_again() -> None:
     assert draw(DRAWN, b"{y: 1, x: 1}", lambda: 0.9) == DRAWN
     assert draw(DRAWN, b"{y: 2, x: 1}", lambda: 0.5) == Draw("y", {"x": 1, "y": 2})

@@ -118,7 +118,7 @@ def _kept(before: Draw, fault: str, problem: str) -> Draw:
 
 def _drawn(weights: Mapping[str, int], number: float) -> str:
     total = sum(weights.values())
-    left = min(int(number * total), total - 1)  # a product of floats may be rounded up
+    left = int(number * 2**53) * total >> 53  # a product of floats may be rounded up, or be too large for one
     for name, weight in weights.items():
         if left < weight:
             return name

@@ -142,3 +142,32 @@ def test_servers_of_the_backends_own_lines_are_nobodys() -> None:
     wanted = Document(stanzas=MappingProxyType({"s": Stanza("s", None, backend)}))
     leaving.note(after(running(), [Maintain("b", "one")]), wanted, ["s"], 0)
     assert leaving.next_look() is None
+
+
+def test_the_first_that_is_due_is_looked_at_and_each_has_its_own_limit() -> None:
+    leaving = Leaving(100)
+    now = after(running(), [Drain("b", "one")])
+    leaving.note(now, document("two"), ["s"], 1000)
+    now = after(now, [Drain("b", "two")])
+    leaving.note(now, document(), ["s"], 1050)
+    assert leaving.next_look() == 1000 + FIRST
+    assert leaving.steps(leaving.ripe(now, 1099), {("b", "one"): 1, ("b", "two"): 1}, now, 1099) == ()
+    ripe = leaving.ripe(now, 1149)
+    assert [name for name, _ in ripe] == [("b", "one"), ("b", "two")]
+    assert leaving.steps(ripe, {("b", "one"): 1, ("b", "two"): 1}, now, 1149) == (Maintain("b", "one"), Cut("b", "one"))
+
+
+def test_one_that_serves_again_by_somebody_elses_hand_is_no_more_looked_at() -> None:
+    leaving = Leaving(100)
+    now = after(running(), [Drain("b", "one")])
+    leaving.note(now, document("two"), ["s"], 0)
+    now = after(now, [Ready("b", "one")])
+    assert leaving.ripe(now, FIRST) == ()
+    assert leaving.next_look() is None
+
+
+def test_one_that_the_file_lists_as_disabled_ends_its_draining() -> None:
+    leaving = Leaving(100)
+    now = after(running(), [Drain("b", "one")])
+    leaving.note(now, document("two", disabled=("one",)), ["s"], 0)
+    assert leaving.steps(leaving.ripe(now, FIRST), {("b", "one"): 0}, now, FIRST) == (Maintain("b", "one"),)

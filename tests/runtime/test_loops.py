@@ -90,6 +90,30 @@ async def test_a_stream_that_breaks_as_soon_as_it_is_opened_is_not_opened_in_a_b
     assert clock() - began > 40
 
 
+async def test_a_stream_that_gives_nothing_is_opened_again_later_each_time_and_each_failure_is_timed() -> None:
+    told: list[Event] = []
+    opened = 0
+
+    async def stream() -> AsyncIterator[int]:
+        nonlocal opened
+        opened += 1
+        await asyncio.sleep(10)
+        if opened < 12 or opened == 13:
+            raise RegistryUnavailable("no answer")
+        yield opened
+        await asyncio.sleep(10)
+        if opened < 14:
+            raise RegistryUnavailable("gone")
+
+    assert [value async for value in follow("web", stream, (RegistryUnavailable,), told.append)] == [12, 14]
+    pauses = [event.pause for event in told if isinstance(event, Retrying)]
+    sizes = (0, 0.05, 0.1, 0.2, 0.4, 0.8, 1, 1, 1, 1, 1, 0, 0.05)
+    assert all(size / 2 <= pause <= size for pause, size in zip(pauses, sizes, strict=True))
+    first, second = (event.seconds for event in told if isinstance(event, Recovered))
+    assert 100 < first < 120
+    assert 10 <= second < 30
+
+
 async def test_a_service_that_counts_requests_is_asked_again_gently() -> None:
     told: list[Event] = []
     opened = 0
@@ -165,6 +189,22 @@ async def test_beats_keep_the_grid_when_a_round_was_slow() -> None:
         if len(seen) == 4:
             break
     assert seen == [0.25, 1.25, 4.25, 5.25]
+
+
+@pytest.mark.parametrize(
+    ("phase", "expected"), [(None, [0, 10, 20]), (4.0, [0, 14, 24]), (5.0, [0, 15, 25]), (6.0, [0, 6, 16])]
+)
+async def test_the_second_beat_is_on_the_grid_and_half_an_interval_behind_the_first(
+    phase: float | None, expected: list[float]
+) -> None:
+    loop = asyncio.get_running_loop()
+    start = loop.time()
+    seen: list[float] = []
+    async for _ in beats(10.0, phase=phase):
+        seen.append(round(loop.time() - start, 3))
+        if len(seen) == 3:
+            break
+    assert seen == expected
 
 
 async def test_news_wake_at_once_and_then_in_their_spacing() -> None:

@@ -330,6 +330,8 @@ def test_one_that_waits_for_its_first_check_serves_at_once_where_the_last_other_
     assert steps([A, B], [B]) == (Maintain("b", "a"),)
     assert steps([A, B, C], [B, C], "b") == (Maintain("b", "a"),)
     assert steps([A, B], [changed, B], "b")[0] == Trust("b", "b")
+    two = steps([A, B, C], [changed, B, server("c", 3, "check inter 9s")], "b")  # they stand in for each other
+    assert [type(one) for one in two] == [Maintain, Delete, Add] * 2
     assert steps([A, B], [C, B], "b") == (Add("b", C), Maintain("b", "a"))
     assert steps([A, B], [A, B], "b") == steps([A, B], [A, B], "a", "b") == ()
     assert steps([A, B], [A], "a", "b") == (Maintain("b", "b"),)

@@ -51,6 +51,14 @@ def test_a_refused_structure_is_left_alone_and_another_one_is_not() -> None:
     assert not one.postponed("bad", 100.0 + REFUSED_AGAIN)
 
 
+def test_what_was_refused_is_tried_again_at_once_after_another_reload() -> None:
+    one = pending()
+    one.note({"a": [A]})
+    one.refused("bad", 100.0)
+    one.succeeded(110.0)
+    assert not one.postponed("bad", 112.0)
+
+
 def test_without_an_interval_what_was_refused_is_not_looked_at_all_the_time() -> None:
     one = pending(interval=0.0)
     one.note({"a": [A]})

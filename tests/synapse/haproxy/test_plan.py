@@ -288,6 +288,9 @@ def test_servers_in_the_backends_own_lines_are_left_alone() -> None:
     found = {**running.backends["b"].servers, **there}
     running = replace(running, backends=MappingProxyType({"b": RunningBackend(MappingProxyType(found))}))
     assert plan(running, wanted).steps == (Maintain("b", "t3"),)
+    other = world(NEW, [A], [A], ("server x 10.0.0.7:1",))[1]  # the template goes with the reload
+    assert plan(running, other).steps == (Maintain("b", "t3"),)
+    assert plan(replace(running, loaded=other), wanted).steps == (Maintain("b", "t3"),)
 
 
 def test_a_server_that_is_in_no_file_is_added_anew() -> None:

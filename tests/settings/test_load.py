@@ -660,6 +660,20 @@ def test_services_on_different_addresses_are_fine(one: str, other: str) -> None:
     assert len(synapse(services(a=one, b=other))[0].services) == 2
 
 
+@pytest.mark.parametrize("address", ["/tmp/x.sock", "unix@/tmp/x.sock", "10.0.0.1:80", "'[::1]:80'"])
+def test_without_a_port_the_address_of_the_top_section_may_be_the_whole(address: str) -> None:
+    text = services(a="{port: null}").replace("haproxy: {global", f"haproxy: {{bind_address: {address}, global")
+    settings, _ = synapse(text)
+    assert settings.haproxy is not None
+    assert load.bind_of(settings.haproxy, settings.services["a"].haproxy) == address.strip("'")
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "'::1'", "'*'", "localhost"])
+def test_without_a_port_a_host_of_the_top_section_is_no_address(address: str) -> None:
+    text = services(a="{port: null}").replace("haproxy: {global", f"haproxy: {{bind_address: {address}, global")
+    assert synapse_faults(text) == ["s:1: services.a.haproxy.port: is null, so bind_address must be the whole address"]
+
+
 @pytest.mark.parametrize(
     ("bind", "page", "clash"),
     [

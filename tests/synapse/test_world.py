@@ -222,6 +222,8 @@ def port(scene: Scene) -> int | str | None:
     [
         (b'{"haproxy": {"port": 81, "listen": ["mode tcp"]}}', "service db listens on"),
         (b'{"haproxy": {"port": 8080, "listen": ["mode http", "reqadd X"]}}', "reqadd"),
+        (b'{"haproxy": {"port": 8080, "listen": [], "server_options": "x %{ip}"}}', "server_options: unknown variable"),
+        (b'{"haproxy": {"port": null, "listen": []}}', "port: is null"),
         (b"{", "is no JSON"),
     ],
 )

@@ -782,6 +782,19 @@ def test_service_files_win_over_services(tmp_path: Path) -> None:
     assert data["services"] == {"a": {"port": 3}, "b": {"port": 2}, "c": {"port": 4}}
 
 
+def test_services_of_json_files_come_before_those_of_yaml_files(tmp_path: Path) -> None:
+    """Their lines in a shared frontend are rules, of which the first counts."""
+    data = with_files(
+        tmp_path,
+        f"service_conf_dir: {tmp_path}\nservices: {{d: {{}}}}\n",
+        a__yaml="",
+        c__json="{}",
+        b__json="{}",
+        d__yaml="",
+    )
+    assert list(data["services"]) == ["d", "b", "c", "a"]
+
+
 def test_service_files_are_relative_to_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "conf").mkdir()

@@ -619,7 +619,7 @@ def test_an_output_that_is_installed_has_a_section_of_its_own() -> None:
 def test_an_output_is_needed_and_an_unknown_one_is_none() -> None:
     assert synapse_faults("services: {}\n") == ["s:1: there is no output: give a `haproxy` or a `file_output` section"]
     assert synapse_faults(f"{HAPROXY}nginx: {{}}\n") == [
-        "s:2: nginx: unknown key; remove it, or allow it with --unknown-keys warn"
+        "s:2: nginx: unknown key, and there is no output of this name; remove it, or allow it with --unknown-keys warn"
     ]
     assert synapse("file_output: {output_directory: /x}\n")[0].file_output is not None
 

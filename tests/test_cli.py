@@ -60,7 +60,7 @@ REFUSED = {
     "nothing at all": (("synapse",), "there is nothing to do"),
     "a file that is not there": (("nerve", "-c", "none.yaml"), "none.yaml: there is no such file"),
     "a directory": (("nerve", "-c", "."), ".: is a directory"),
-    "a duplicate key": (("nerve", "-c", "twice.yaml"), "twice.yaml:4: services.a.port: the key is there twice"),
+    "a duplicate key": (("nerve", "-c", "twice.yaml"), "twice.yaml:4: services.a.port: a duplicate key"),
     "a YAML error": (("nerve", "-c", "broken.yaml"), "broken.yaml:2:7: not valid YAML: "),
     "a tab": (("synapse", "-c", "tab.yaml"), "tab.yaml:2:1: not valid YAML: "),
     "an unknown key": (("nerve", "-c", "unknown.yaml"), "unknown.yaml:2: servics: unknown key; did you mean services?"),

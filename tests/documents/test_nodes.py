@@ -38,11 +38,11 @@ def test_an_empty_text_is_an_empty_map() -> None:
 
 def test_every_duplicate_key_is_told() -> None:
     assert refusals("a: 1\nb:\n  c: 1\n  c: 2\na: 3\n") == [
-        "n.yaml:4: b.c: the key is there twice; it is already in line 3",
-        "n.yaml:5: a: the key is there twice; it is already in line 1",
+        "n.yaml:4: b.c: a duplicate key: it is already there, in line 3",
+        "n.yaml:5: a: a duplicate key: it is already there, in line 1",
     ]
-    assert refusals('{"a": 1,\n "a": 1}') == ["n.yaml:2: a: the key is there twice; it is already in line 1"]
-    assert refusals("1: a\n'1': b\n") == ["n.yaml:2: 1: the key is there twice; it is already in line 1"]
+    assert refusals('{"a": 1,\n "a": 1}') == ["n.yaml:2: a: a duplicate key: it is already there, in line 1"]
+    assert refusals("1: a\n'1': b\n") == ["n.yaml:2: 1: a duplicate key: it is already there, in line 1"]
 
 
 @pytest.mark.parametrize(

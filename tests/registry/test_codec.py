@@ -16,7 +16,16 @@ from hypothesis import strategies as st
 
 from dockstack.model import Instance
 from dockstack.registry import NodeKind, Registration
-from dockstack.registry.codec import Decoding, NerveDecoder, ServersetDecoder, compact, encode, node_prefix, sequence_of
+from dockstack.registry.codec import (
+    Decoding,
+    NerveDecoder,
+    ServersetDecoder,
+    compact,
+    encode,
+    id_of,
+    node_prefix,
+    sequence_of,
+)
 from dockstack.registry.url import fold
 
 RECORDED = Path(__file__).parents[1] / "golden" / "nerve"
@@ -228,6 +237,14 @@ def test_a_name_with_a_slash_makes_no_node() -> None:
 )  # fmt: skip
 def test_the_sequence_is_the_digits_behind_the_last_underscore(name: str, number: int | None) -> None:
     assert sequence_of(name) == number
+    assert id_of(name) == number
+
+
+def test_a_name_that_is_a_number_is_the_instances_id_and_no_sequence() -> None:
+    assert (id_of("12"), sequence_of("12")) == (12, None)
+    assert NERVE.from_data("0012", b'{"host": "h", "port": 1}') == Instance("h", 1, id=12)
+    assert ServersetDecoder().from_data("3", json.dumps(MEMBER).encode()).id == 3
+    assert [id_of(name) for name in ("٣", "12\n", "9" * 5000, "-1", "")] == [None] * 5
 
 
 @pytest.mark.parametrize(
@@ -380,7 +397,10 @@ MEMBER = {
         ("http", {}, Instance("10.0.0.1", 31943, "0", 1)),
         (None, {"shard": None}, Instance("10.0.0.1", 31000, None, 1)),
         ("http", {"weight": 3, "labels": {"a": 1}, "haproxy_server_options": "check"},
-         Instance("10.0.0.1", 31943, "0", 1, 3, "check", '{"a":1}')),
+         Instance("10.0.0.1", 31943, "0", 1)),
+        (None, {"serviceEndpoint": {"host": "h", "port": 1, "weight": 3, "labels": {"a": 1}, "name": "x",
+                                    "haproxy_server_options": "check"}},
+         Instance("h", 1, "0", 1, 3, "check", '{"a":1}')),
     ],
 )  # fmt: skip
 def test_a_serverset_member_is_read(endpoint: str | None, extra: dict[str, object], instance: Instance) -> None:

@@ -619,7 +619,7 @@ def test_an_output_that_is_installed_has_a_section_of_its_own() -> None:
 def test_an_output_is_needed_and_an_unknown_one_is_none() -> None:
     assert synapse_faults("services: {}\n") == ["s:1: there is no output: give a `haproxy` or a `file_output` section"]
     assert synapse_faults(f"{HAPROXY}nginx: {{}}\n") == [
-        "s:2: nginx: unknown key; remove it, or allow it with --unknown-keys warn"
+        "s:2: nginx: unknown key, and there is no output of this name; remove it, or allow it with --unknown-keys warn"
     ]
     assert synapse("file_output: {output_directory: /x}\n")[0].file_output is not None
 
@@ -658,6 +658,20 @@ def test_two_services_on_one_address_are_refused_by_name(one: str, other: str) -
 )
 def test_services_on_different_addresses_are_fine(one: str, other: str) -> None:
     assert len(synapse(services(a=one, b=other))[0].services) == 2
+
+
+@pytest.mark.parametrize("address", ["/tmp/x.sock", "unix@/tmp/x.sock", "10.0.0.1:80", "'[::1]:80'"])
+def test_without_a_port_the_address_of_the_top_section_may_be_the_whole(address: str) -> None:
+    text = services(a="{port: null}").replace("haproxy: {global", f"haproxy: {{bind_address: {address}, global")
+    settings, _ = synapse(text)
+    assert settings.haproxy is not None
+    assert load.bind_of(settings.haproxy, settings.services["a"].haproxy) == address.strip("'")
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "'::1'", "'*'", "localhost"])
+def test_without_a_port_a_host_of_the_top_section_is_no_address(address: str) -> None:
+    text = services(a="{port: null}").replace("haproxy: {global", f"haproxy: {{bind_address: {address}, global")
+    assert synapse_faults(text) == ["s:1: services.a.haproxy.port: is null, so bind_address must be the whole address"]
 
 
 @pytest.mark.parametrize(
@@ -766,6 +780,19 @@ def test_service_files_win_over_services(tmp_path: Path) -> None:
         d__txt="port: 5",
     )
     assert data["services"] == {"a": {"port": 3}, "b": {"port": 2}, "c": {"port": 4}}
+
+
+def test_services_of_json_files_come_before_those_of_yaml_files(tmp_path: Path) -> None:
+    """Their lines in a shared frontend are rules, of which the first counts."""
+    data = with_files(
+        tmp_path,
+        f"service_conf_dir: {tmp_path}\nservices: {{d: {{}}}}\n",
+        a__yaml="",
+        c__json="{}",
+        b__json="{}",
+        d__yaml="",
+    )
+    assert list(data["services"]) == ["d", "b", "c", "a"]
 
 
 def test_service_files_are_relative_to_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,21 @@ def test_what_two_watchers_have_is_one_instance_as_the_last_describes_it() -> No
 def test_the_first_that_is_up_and_has_instances(x: Found, y: Found, chosen: str) -> None:
     resolver = SequentialResolver(method="sequential", sequential_order=("y", "x"))
     found = {"x": x, "y": y}
-    assert resolve(resolver, found) == Resolved(found[chosen].entry, found[chosen].config, chosen)
+    assert resolve(resolver, found) == Resolved(found[chosen].entry, "", chosen)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "config"),
+    [
+        (Found(True, entry("a"), "x"), Found(True, entry(), "y"), "y"),
+        (Found(True, entry("a"), "x"), Found(True, entry()), ""),
+        (Found(True, entry("a"), "x"), Found(False, entry("b"), "y"), "x"),
+        (Found(False, entry("a"), "x"), Found(False, entry(), "y"), "y"),
+    ],
+)
+def test_a_sequence_has_the_configuration_of_the_first_that_is_up(x: Found, y: Found, config: str) -> None:
+    resolver = SequentialResolver(method="sequential", sequential_order=("y", "x"))
+    assert resolve(resolver, {"x": x, "y": y}).config == config
 
 
 def test_the_base_resolver_serves_nobody() -> None:

@@ -222,6 +222,8 @@ def port(scene: Scene) -> int | str | None:
     [
         (b'{"haproxy": {"port": 81, "listen": ["mode tcp"]}}', "service db listens on"),
         (b'{"haproxy": {"port": 8080, "listen": ["mode http", "reqadd X"]}}', "reqadd"),
+        (b'{"haproxy": {"port": 8080, "listen": [], "server_options": "x %{ip}"}}', "server_options: unknown variable"),
+        (b'{"haproxy": {"port": null, "listen": []}}', "port: is null"),
         (b"{", "is no JSON"),
     ],
 )
@@ -306,13 +308,18 @@ async def test_the_first_of_a_sequence_that_has_instances(scene: Scene) -> None:
         await eventually(lambda: scene.names() == {"b"}, "the second again")
 
 
-async def test_the_configuration_of_the_watcher_that_serves(scene: Scene) -> None:
+async def test_the_configuration_of_a_sequence_does_not_change_with_who_serves(scene: Scene) -> None:
     await scene.announce("/other", "b")
-    scene.registry.set_data("/other", b'{"haproxy": {"port": 8080, "listen": ["mode tcp"]}}')
+    scene.registry.set_data("/other", b'{"haproxy": {"port": 8081, "listen": ["mode tcp"]}}')
     async with scene.following(scene.world({"web": multi(SEQUENTIAL)})):
-        await eventually(lambda: port(scene) == 8080, "the second's")
+        await eventually(lambda: scene.names() == {"b"}, "the second serves")
+        assert port(scene) == 80
+        scene.registry.set_data("/web", b'{"haproxy": {"port": 8080, "listen": ["mode tcp"]}}')
+        await eventually(lambda: port(scene) == 8080, "the first's")
+        assert scene.names() == {"b"}
         await scene.announce("/web", "a")
-        await eventually(lambda: port(scene) == 80, "the first has none: the file's")
+        await eventually(lambda: scene.names() == {"a"}, "the first serves")
+        assert port(scene) == 8080
 
 
 async def test_a_watcher_that_does_not_answer_is_named_and_keeps_what_was_saved(scene: Scene) -> None:

@@ -113,7 +113,7 @@ class _Building:
                 continue
             if key in own:
                 earlier = self.places[*steps, key].rpartition(":")[2]
-                self._problem(key_node, (*steps, key), f"the key is there twice; it is already in line {earlier}")
+                self._problem(key_node, (*steps, key), f"a duplicate key: it is already there, in line {earlier}")
                 continue
             own[key] = self.value(value_node, (*steps, key))
             self.places[*steps, key] = self._place(key_node)

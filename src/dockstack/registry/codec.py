@@ -20,6 +20,7 @@ from dockstack.registry.url import fold, is_host
 _LONGEST_ENCODED_NAME = 65_536
 _MOST_TOLD = 400
 _SEQUENCE = re.compile(r"_([0-9]{1,20})\Z")
+_NUMBER = re.compile(r"[0-9]{1,20}")
 _ENCODED_NAME = re.compile(r"base64_([0-9]{1,7})_")
 _ENCODED_NAME_END = re.compile(r"(?:_([0-9]{1,20})?)?\Z")
 _UNFIT_IN_WORD = re.compile(r"[\s\x00-\x1f\x7f-\x9f'\"\\#]")
@@ -37,11 +38,11 @@ class NerveDecoder:
 
     def from_data(self, name: str, data: bytes) -> Instance:
         """The instance in the data, with the id from the name; raises ValueError with the reason."""
-        return self.from_fields(_json_map(data), sequence_of(name))
+        return self.from_fields(_json_map(data), id_of(name))
 
     def from_fields(self, fields: Mapping[str, object], number: int | None) -> Instance:
         """The instance in a JSON map; keys that are not nerve's are ignored. Raises ValueError."""
-        return _instance(fields, fields, fields.get("name"), number)
+        return _instance(fields, fields.get("name"), number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +57,13 @@ class ServersetDecoder:
 
     def from_data(self, name: str, data: bytes) -> Instance:
         """The member's instance, named by its shard; raises ValueError with the reason."""
-        return self.from_fields(_json_map(data), sequence_of(name))
+        return self.from_fields(_json_map(data), id_of(name))
 
     def from_fields(self, fields: Mapping[str, object], number: int | None) -> Instance:
-        """The instance of the chosen endpoint; raises ValueError where the member has no such endpoint."""
+        """The instance of the chosen endpoint, which also has what else nerve's map may have, such as a weight.
+
+        Raises ValueError where the member has no such endpoint.
+        """
         endpoint, what = fields.get("serviceEndpoint"), "serviceEndpoint"
         if self.endpoint_name is not None:
             others = fields.get("additionalEndpoints")
@@ -67,7 +71,7 @@ class ServersetDecoder:
             what = f"additionalEndpoints.{self.endpoint_name}"
         if not isinstance(endpoint, dict):
             raise ValueError(f"the serverset member has no {what}")
-        return _instance(endpoint, fields, fields.get("shard"), number)
+        return _instance(endpoint, fields.get("shard"), number)
 
 
 class Decoding:
@@ -107,6 +111,11 @@ def sequence_of(name: str) -> int | None:
     """The number behind the last underscore of a node's name (ZooKeeper's sequence), or None."""
     match = _SEQUENCE.search(name)
     return int(match[1]) if match else None
+
+
+def id_of(name: str) -> int | None:
+    """The id of the instance in a node of this name: its sequence, or the whole name where that is a number."""
+    return int(name) if _NUMBER.fullmatch(name) else sequence_of(name)
 
 
 def encode(registration: Registration) -> bytes:
@@ -234,15 +243,13 @@ def _json_map(data: bytes) -> Mapping[str, object]:
     return value
 
 
-def _instance(
-    endpoint: Mapping[str, object], fields: Mapping[str, object], name: object, number: int | None
-) -> Instance:
+def _instance(fields: Mapping[str, object], name: object, number: int | None) -> Instance:
     options, labels, weight = fields.get("haproxy_server_options"), fields.get("labels"), fields.get("weight")
     if labels is not None and not isinstance(labels, dict):
         raise ValueError("the labels are no map")
     return Instance(
-        host=_host(endpoint.get("host")),
-        port=_port(endpoint.get("port")),
+        host=_host(fields.get("host")),
+        port=_port(fields.get("port")),
         name=_name(name),
         id=number,
         weight=None if weight is None else _weight(weight),

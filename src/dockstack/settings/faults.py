@@ -156,7 +156,8 @@ def _unknown(key: str, models: tuple[type[BaseModel], ...]) -> str:
     known = tuple(field.alias or name for model in models for name, field in model.model_fields.items())
     if key in known:
         return f"cannot stand beside the other keys here; {_LENIENT}"
-    return f"unknown key{_near(key, known) or f'; {_LENIENT}'}"
+    output = ", and there is no output of this name" if any(hasattr(model, "sections") for model in models) else ""
+    return f"unknown key{output}{_near(key, known) or f'; {_LENIENT}'}"
 
 
 def _near(word: str, known: tuple[str, ...]) -> str:

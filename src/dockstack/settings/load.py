@@ -24,11 +24,12 @@ from dockstack.settings.multi import PRIMARY, DiscoveryMulti, MultiDiscovery, S3
 from dockstack.settings.synapse import HaproxySettings, ServiceHaproxy, SynapseService, SynapseSettings
 from dockstack.settings.template import fault as template_fault
 
-__all__ = ["Loaded", "bind_of", "nerve", "synapse", "with_service_files"]
+__all__ = ["Loaded", "bind_of", "nerve", "synapse", "unfit", "with_service_files"]
 
 _ZOOKEEPER = 2181
 _DNS = 53
 _NAME = re.compile(r"[A-Za-z0-9_.:-]+")
+_WHOLE_ADDRESS = re.compile(r".*[/@].*|[^:]*:[0-9]+|\[.*\]:[0-9]+")
 _EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})
 _ALIASES = {"localhost": "127.0.0.1", "*": "0.0.0.0", "": "0.0.0.0", "[::1]": "::1", "[::]": "::"}
 
@@ -57,7 +58,7 @@ def _contradictions(settings: SynapseSettings, document: Document) -> Iterator[P
         yield from _incomplete(settings.haproxy, document)
     yield from clashing(settings.services, document)
     for name, service in settings.services.items():
-        yield from _service(name, service, document)
+        yield from _service(name, service, settings.haproxy, document)
     if settings.haproxy is not None:
         yield from _doubled(settings.haproxy, settings.services, document)
 
@@ -68,16 +69,25 @@ def _no_maps(sections: Mapping[str, object], own: Steps, document: Document) -> 
             yield Problem(document.where((*own, name)), "must be a map: it is a section of the output of this name")
 
 
-def _service(name: str, service: SynapseService, document: Document) -> Iterator[Problem]:
+def unfit(own: ServiceHaproxy, top: HaproxySettings | None) -> Iterator[tuple[str, str]]:
+    """What in a service's section could not be served beside the top one: the key, and why, as a sentence."""
+    wrong = template_fault(own.server_options or "")
+    if wrong is not None:
+        yield "server_options", wrong
+    whole = own.bind_address or (top and _WHOLE_ADDRESS.fullmatch(top.bind_address))
+    if own.listens and own.port is None and not whole:
+        yield "port", "is null, so bind_address must be the whole address"
+
+
+def _service(name: str, service: SynapseService, top: HaproxySettings | None, document: Document) -> Iterator[Problem]:
     own: Steps = ("services", name)
     if not _NAME.fullmatch(name):
         yield Problem(document.where(own), "a service's name is made of letters, digits and _ . : -")
-    yield from _template(service.haproxy.server_options, document, (*own, "haproxy", "server_options"))
+    for key, what in unfit(service.haproxy, top):
+        yield Problem(document.where((*own, "haproxy", key)), what)
     for index, server in enumerate(service.default_servers):
         steps = (*own, "default_servers", index, "haproxy_server_options")
         yield from _template(server.haproxy_server_options, document, steps)
-    if service.haproxy.listens and service.haproxy.port is None and not service.haproxy.bind_address:
-        yield Problem(document.where((*own, "haproxy", "port")), "is null, so bind_address must be the whole address")
     yield from _no_maps(service.sections, own, document)
     for place, discovery in service.sources():
         yield from _discovery(discovery, (*own, *place), document)

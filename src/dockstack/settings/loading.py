@@ -56,7 +56,7 @@ def with_service_files(document: Document, env: Mapping[str, str]) -> Document:
         raise ConfigurationError(Problem(where, f"{directory.absolute()} is no directory; make it or remove the key"))
     problems: list[Problem] = []
     files: dict[str, Path] = {}
-    for file in sorted(file for ending in ("*.json", "*.yaml") for file in directory.glob(ending)):
+    for file in (file for ending in ("*.json", "*.yaml") for file in sorted(directory.glob(ending))):
         if file.name.startswith("."):
             continue
         if file.stem in files:

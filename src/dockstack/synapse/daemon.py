@@ -148,7 +148,7 @@ async def _live(settings: SynapseSettings, options: Options, emit: Emit) -> None
             state = state_of(top, emit)
             ids = {name: one.ids for name, one in saved.items()}
             if state is not None:
-                world.stand_in(state.past.newest())
+                world.stand_in(state.newest())
                 ids = {name: merged(ids.get(name, {}), state.past.ids(name)) for name in settings.services}
             names = Names(emit)
             file = File(config_file(top, options), marked=bool(policy.sockets), emit=emit)

@@ -101,7 +101,7 @@ async def preview(settings: SynapseSettings, options: Options, emit: Emit) -> Pr
         world = World(layout, settings, pool, emit)
         world.restore(saved)
         if state is not None:
-            world.stand_in(state.past.newest())
+            world.stand_in(state.newest())
         tasks.create_task(world.follow(pictures, options.startup_grace))
         _, picture = await pictures.after(0)
         drafts.take(picture)

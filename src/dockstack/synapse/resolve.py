@@ -48,7 +48,7 @@ def resolve(resolver: AnyResolver | None, watchers: Mapping[str, Found], toggled
             return Resolved(only.entry, only.config)
         case SequentialResolver():
             name = _first(resolver.sequential_order, watchers)
-            return Resolved(watchers[name].entry, watchers[name].config, name)
+            return Resolved(watchers[name].entry, _first_config(resolver.sequential_order, watchers), name)
         case UnionResolver():
             every = tuple(watchers.values())
             configs = (one.config for one in every if one.config)
@@ -62,6 +62,11 @@ def resolve(resolver: AnyResolver | None, watchers: Mapping[str, Found], toggled
 def _first(order: Sequence[str], watchers: Mapping[str, Found]) -> str:
     serving = (name for name in order if watchers[name].up and watchers[name].entry.instances)
     return next(serving, order[0])
+
+
+def _first_config(order: Sequence[str], watchers: Mapping[str, Found]) -> str:
+    """That of the first watcher that is up, whoever serves: a port does not move when instances leave."""
+    return watchers[next((name for name in order if watchers[name].up), order[0])].config
 
 
 def _together(entries: Sequence[Entry]) -> Entry:

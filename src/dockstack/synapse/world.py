@@ -17,6 +17,7 @@ from dockstack.registry.pool import Pool
 from dockstack.runtime.latest import Latest
 from dockstack.runtime.loops import beats
 from dockstack.settings.discovery import PluginDiscovery
+from dockstack.settings.load import unfit
 from dockstack.settings.multi import S3ToggleResolver
 from dockstack.settings.synapse import ServiceHaproxy, SynapseService, SynapseSettings
 from dockstack.synapse import guests
@@ -232,7 +233,8 @@ class World:
         """Why a service cannot stand beside the others with these settings; if it can, its addresses are its own."""
         look = self._layout.look(name, changed)
         taken = [(bind, self._listeners.get(bind, name)) for bind in sorted(look.binds)]
-        faults = [*look.problems]
+        faults = [f"service {name}: {key}: {why}" for key, why in unfit(changed.haproxy, self._layout.top)]
+        faults += look.problems
         faults += [f"service {name}: service {other} listens on {bind}" for bind, other in taken if other != name]
         if not faults:
             for bind in [bind for bind, owner in self._listeners.items() if owner == name]:

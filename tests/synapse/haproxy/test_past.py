@@ -45,9 +45,19 @@ def test_a_file_of_smartstacks_is_read() -> None:
     assert found.ids("svc") == {"a_h:80": 7, "b_h:80": 8}
     assert found.ids("other") == {}
     assert found.departed("svc", 1000) == (Instance("h", 80, "a", 1), Instance("h", "80", "b", 1, labels='{"x":1}'))
-    assert found.newest() == {"svc": Entry((Instance("h", 80, "a", 1),))}
+    assert found.newest(1000) == {"svc": Entry((Instance("h", 80, "a", 1),))}
     older = json.loads(ruby(a={"timestamp": 999}))["svc"]
-    assert past(json.dumps({"old": older, **json.loads(ruby(a={}))})).newest().keys() == {"svc"}
+    assert past(json.dumps({"old": older, **json.loads(ruby(a={}))})).newest(1000).keys() == {"svc"}
+
+
+def test_what_is_too_old_is_neither_served_nor_listed_and_an_id_is_kept() -> None:
+    found = past(ruby(a={}, b={"haproxy_server_id": 8}))
+    assert found.newest(1101) == {}
+    assert found.departed("svc", 1101) == ()
+    assert found.ids("svc") == {"a_h:80": 7, "b_h:80": 8}
+    found.see("svc", OWN, Entry((A,)), {}, 1101)
+    assert found.expire(1101) == {"svc"}
+    assert found.ids("svc") == {"a_h:80": 7}
 
 
 @pytest.mark.parametrize(
@@ -77,7 +87,7 @@ def test_what_cannot_be_read_is_told_and_left(text: str, problem: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "null", "{}"])
 def test_an_empty_file(text: str) -> None:
-    assert past(text).newest() == {}
+    assert past(text).newest(1000) == {}
 
 
 def test_a_bad_id_is_none() -> None:
@@ -184,7 +194,7 @@ def test_what_is_written_is_read() -> None:
     found.see("svc", OWN, Entry((A, B, C)), {"a_h:80": 1, "b_h:80": 2, "c_h:80": 3}, 10)
     found.see("svc", OWN, Entry((A, C)), {"a_h:80": 1, "b_h:80": 2, "c_h:80": 3}, 20)
     again = past(encode(found.content(30)).decode())
-    assert again.newest() == {"svc": Entry((A, C))}
+    assert again.newest(30) == {"svc": Entry((A, C))}
     assert again.ids("svc") == {"a_h:80": 1, "b_h:80": 2, "c_h:80": 3}
     assert set(again.departed("svc", 30)) == {A, B, C}
 

@@ -210,6 +210,15 @@ def test_without_a_free_id_a_server_has_none() -> None:
     assert "no id" in found.problems[0]
 
 
+def test_no_server_takes_the_number_that_the_registry_gave_another() -> None:
+    found = [Instance("10.0.0.1", 80, "a", 9), Instance("10.0.0.2", 80, "b", 1), Instance("10.0.0.3", 80, "c", 2)]
+    few = ids(place(laws(top={"max_server_id": 2}), Entry(tuple(found)), {}, {}))
+    assert few == {"a_10.0.0.1:80": None, "b_10.0.0.2:80": 1, "c_10.0.0.3:80": 2}
+    found = [Instance("10.0.0.1", 80, f"a{number}") for number in range(4)] + found[1:]
+    more = ids(place(laws(top={"max_server_id": 6}), Entry(tuple(found)), {}, {}))
+    assert (more["b_10.0.0.2:80"], more["c_10.0.0.3:80"], set(more.values())) == (1, 2, {1, 2, 3, 4, 5, 6})
+
+
 def test_departed_servers_are_listed_as_disabled_with_their_ids() -> None:
     gone = Instance("10.0.0.99", 3001, "old", 9)
     known = {"old_10.0.0.99:3001": 5}

@@ -31,10 +31,11 @@ def frontend(own: dict[str, Any], **settings: Any) -> tuple[str, ...] | None:
         ({"port": 80, "bind_options": "ssl crt x"}, {}, "bind localhost:80 ssl crt x"),
         ({"port": None, "bind_address": "/tmp/x.sock"}, {}, "bind /tmp/x.sock"),
         ({"port": None, "bind_address": "/tmp/x.sock", "bind_options": "mode 600"}, {}, "bind /tmp/x.sock mode 600"),
-        ({"port": 80, "bind_address": "::1"}, {}, "bind [::1]:80"),
+        ({"port": 80, "bind_address": "::1"}, {}, "bind ::1:80"),
         ({"port": 80, "bind_address": "[::1]"}, {}, "bind [::1]:80"),
         ({"port": 80, "bind_address": "ipv6@::"}, {}, "bind ipv6@:::80"),
         ({"port": 80, "bind_address": "*"}, {}, "bind *:80"),
+        ({"port": None}, {"bind_address": "unix@/tmp/x.sock"}, "bind unix@/tmp/x.sock"),
     ],
 )
 def test_the_bind_line(own: dict[str, Any], settings: dict[str, Any], bind: str) -> None:

@@ -34,7 +34,7 @@ WORDS = ["id", "5", "7", "cookie", "x", "check", "weight", "3", "50%", "disabled
             Server("a_x:1", Address("10.0.0.1", 80), 3, "a_x:1", "check inter 2s", 10, True),
         ),
         (
-            "server a [::1]:80 check weight 7 inter 2s",
+            "server a ::1:80 check weight 7 inter 2s",
             Server("a", Address("::1", 80), options="check weight 7 inter 2s"),
         ),
         ("server a 10.0.0.1:80 cookie a check id 77", Server("a", Address("10.0.0.1", 80), 77, "a", "check id 77")),

@@ -119,7 +119,7 @@ def test_a_file_that_cannot_be_read_is_empty_and_told(tmp_path: Path) -> None:
         state.load()
         assert len(said) == 1
         assert str(path) in str(said[0])
-        assert state.past.newest() == {}
+        assert state.newest() == {}
 
 
 async def test_a_disk_that_refuses_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

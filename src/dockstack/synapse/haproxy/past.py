@@ -88,16 +88,21 @@ class Past:
         return tuple(problems)
 
     def ids(self, service: str) -> Mapping[str, int]:
-        """The ids of a service's servers, by name."""
+        """The ids of a service's servers, by name; before the first `expire` also of those that left too long ago."""
         servers = self._services.get(service, _Service()).servers
         return {name: one.number for name, one in servers.items() if one.number is not None}
 
-    def newest(self) -> Mapping[str, Entry]:
-        """By service, the servers that were there when the file was written: those with its newest timestamp."""
+    def newest(self, now: float) -> Mapping[str, Entry]:
+        """By service, the servers that were there when the file was written: those with its newest timestamp.
+
+        None, where that is too long ago.
+        """
         every = (one.seen for service in self._services.values() for one in service.servers.values())
         latest = max(every, default=0.0)
         found = {
-            name: tuple(one.instance for one in service.servers.values() if one.seen == latest)
+            name: tuple(
+                one.instance for one in service.servers.values() if one.seen == latest and self._is_known(one, now)
+            )
             for name, service in self._services.items()
         }
         return {name: Entry(instances) for name, instances in found.items() if instances}

@@ -179,8 +179,13 @@ def _ids(
             if name in drafts:
                 ids[name] = number
     for name in names:
+        wish = drafts[name].registry_id
+        if name not in ids and wish is not None and 1 <= wish <= rules.max_id and wish not in taken:
+            ids[name] = wish
+            taken.add(wish)
+    for name in names:
         if name not in ids:
-            number = _free(rules, name, drafts[name].registry_id, taken)
+            number = _free(rules, name, taken)
             if number is None:
                 problems.append(f"service {rules.service}: no id up to {rules.max_id} is free: {name!r} has none")
             else:
@@ -189,9 +194,7 @@ def _ids(
     return ids
 
 
-def _free(rules: Rules, name: str, wish: int | None, taken: set[int]) -> int | None:
-    if wish is not None and 1 <= wish <= rules.max_id and wish not in taken:
-        return wish
+def _free(rules: Rules, name: str, taken: set[int]) -> int | None:
     start = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
     if len(taken) >= rules.max_id and taken >= set(range(1, rules.max_id + 1)):
         return None

@@ -13,7 +13,6 @@ from dockstack.settings.synapse import HaproxySettings, ServiceHaproxy
 from dockstack.synapse.haproxy import meaning
 from dockstack.synapse.haproxy.keywords import lookup
 from dockstack.synapse.haproxy.model import Backend, Section, Server, Stanza
-from dockstack.synapse.haproxy.server import is_address
 from dockstack.synapse.haproxy.sides import bare, modern_section, shared_top, sides
 
 SHARED_TITLE = "frontend shared-frontend"
@@ -117,8 +116,7 @@ def skeleton(service: str, own: ServiceHaproxy, top: HaproxySettings, defaults: 
 def _bind(own: ServiceHaproxy, top: HaproxySettings) -> str:
     host = own.bind_address or top.bind_address
     if own.port is not None:
-        host = f"[{host}]" if ":" in host and is_address(host) else host
-        host = f"{host}:{own.port}"
+        host = f"{host}:{own.port}"  # no brackets are needed: the port is what stands behind the last colon
     return f"bind {host} {own.bind_options}" if own.bind_options else f"bind {host}"
 
 

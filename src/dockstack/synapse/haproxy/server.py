@@ -77,8 +77,8 @@ def read(line: str) -> Server:
 
 
 def write(server: Server) -> str:
-    """The server's line, without indentation."""
-    return f"server {server.name} {server.address}{arguments(server)}"
+    """The server's line, without indentation; an IPv6 address has no brackets, as in SmartStack's lines."""
+    return f"server {server.name} {server.address.host}:{server.address.port}{arguments(server)}"
 
 
 def arguments(server: Server) -> str:

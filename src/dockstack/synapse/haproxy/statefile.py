@@ -42,16 +42,22 @@ class StateFile:
         return (self._trouble.said,) if self._trouble.said else ()
 
     def load(self) -> None:
-        """Reads the file; one that cannot be read is an empty one, with a warning. Blocks."""
+        """Reads the file; one that cannot be read is an empty one, with a warning. Blocks.
+
+        What is too old in it is neither served nor listed, but a server that turns out to be there has its id again.
+        """
         try:
             problems = self.past.load(self._path.read_text())
         except FileNotFoundError:
             return
         except (OSError, UnicodeDecodeError) as error:
             problems = (str(error),)
-        self.past.expire(time.time())
         for problem in problems[:3]:
             self._emit(Warn(f"the state file {self._path}: {problem}"))
+
+    def newest(self) -> Mapping[str, Entry]:
+        """By service, the servers that were there when the file was written, unless that is too long ago."""
+        return self.past.newest(time.time())
 
     def departed(self, service: str) -> tuple[Instance, ...]:
         """The instances that have left a service and are to be listed as disabled."""

@@ -53,6 +53,13 @@ def test_the_walk_through() -> None:
     assert (discovery.hosts, discovery.path) == (("h1:2181", "h2:2182"), "/nerve/test")
 
 
+def test_numbers_in_quotes_are_told_where_they_were_written() -> None:
+    quoted = ('mysql:.check_interval="5"',)
+    _, warnings = nerve(Given(discovery=URL, services=("mysql:tcp:3306:/test",), raws=quoted))
+    place = f"-s mysql:tcp:3306:/test, -r {quoted[0]}"
+    assert warnings == [f"{place}: numbers in quotes are read as numbers: services.mysql.check_interval"]
+
+
 IN_A_CONTAINER = Given(discovery=URL, services=("mysql:tcp:mysql:3306:/test",))
 
 

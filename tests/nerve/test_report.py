@@ -56,6 +56,10 @@ class Slow:
     def holds(self, lease: Lease) -> bool:
         return self._registry.holds(lease)
 
+    @property
+    def reachable(self) -> bool:
+        return self._registry.reachable
+
     async def lost(self, lease: Lease) -> None:
         await self._registry.lost(lease)
 

@@ -159,7 +159,11 @@ def _unseen(service: ContainerService) -> Absence:
 
 def _copy(service: Service, name: str, settings: AnyService) -> Service:
     registration = replace(service.registration, key=name)
-    return replace(service, name=name, settings=settings, registration=registration)
+    named = tuple(
+        probe if check.name else replace(probe, name=_default_name(name, check, probe.target))
+        for check, probe in zip(settings.checks, service.probes, strict=True)
+    )
+    return replace(service, name=name, settings=settings, registration=registration, probes=named)
 
 
 def _probe(name: str, check: Check, target: Address, look: Look, where: str) -> Probe:
@@ -203,26 +207,22 @@ def _warnings(name: str, service: AnyService) -> tuple[str, ...]:
 async def watch(service: Service, start: Start, tell: Callable[[Round], bool], emit: Emit) -> None:
     """Checks the service each `check_interval` seconds, as `start` says for the first time; tells each round.
 
-    A service that is absent is told at once, and not checked.
+    A service that is absent, or that has nothing to check, is told at once, and on the same pace.
 
     Ends when `tell` answers that nobody listens any more: a check of somebody else's may swallow its cancellation.
-    Ends at once, after telling that the service is up, when there is nothing to check and nothing to try again.
     """
-    absence, limited = service.absence, service.settings.rate_limiting.average_rate is not None
-    if absence is not None:
-        missing = Round(False if absence.known else None, (Outcome(absence.what, False, absence.reason),), absence)
-        if tell(missing) and limited:
-            async for _ in beats(service.settings.check_interval, service.settings.check_interval):
-                if not tell(missing):
+    interval = service.settings.check_interval
+    settled = _settled(service)
+    if settled is not None:
+        if tell(settled):
+            async for _ in beats(interval, interval + start.phase):
+                if not tell(settled):
                     break
         return
-    probes = () if service.settings.check_mocked else service.probes
-    if not probes and not limited:
-        tell(Round(True))
-        return
+    probes = service.probes
     histories = tuple(History() for _ in probes)
     broken: set[str] = set()
-    async for _ in beats(service.settings.check_interval, start.first, start.phase):
+    async for _ in beats(interval, start.first, start.phase):
         histories, outcomes = await probe.run(probes, histories)
         for outcome in outcomes:
             if outcome.bug and outcome.check not in broken:
@@ -230,3 +230,11 @@ async def watch(service: Service, start: Start, tell: Callable[[Round], bool], e
                 emit(Broken(service.name, outcome.check, outcome.bug))
         if not tell(Round(all_up(histories), outcomes)):
             return
+
+
+def _settled(service: Service) -> Round | None:
+    """Each round of a service that nobody has to be asked about: it is absent, or has nothing to check."""
+    absence = service.absence
+    if absence is not None:
+        return Round(False if absence.known else None, (Outcome(absence.what, False, absence.reason),), absence)
+    return None if service.probes and not service.settings.check_mocked else Round(True)

@@ -88,6 +88,10 @@ class Decoder(Protocol):
 class Announcer(Protocol):
     """What nerve needs. Every call raises RegistryUnavailable within a deadline when the registry cannot be asked."""
 
+    @property
+    def reachable(self) -> bool:
+        """Whether the registry, as far as this process knows, can be asked now. No I/O."""
+
     async def put(self, registration: Registration) -> Lease:
         """Writes the registration, or makes the one under the same key equal to it, without a moment of absence.
 

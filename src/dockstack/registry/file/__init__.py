@@ -78,10 +78,11 @@ class _FileRegistry:
 
     @property
     def state(self) -> str:
-        for directory in self._directories.values():
-            if isinstance(trouble := directory.contents.peek(), RegistryUnavailable):
-                return str(trouble)
-        return f"directory {self._place.root}"
+        return f"directory {self._place.root}" if self._trouble is None else str(self._trouble)
+
+    @property
+    def reachable(self) -> bool:
+        return self._trouble is None
 
     async def put(self, registration: Registration) -> Lease:
         data, prefix = encode(registration), _prefix(registration)
@@ -139,6 +140,12 @@ class _FileRegistry:
                         await self.remove(owned.lease)
         for owned in self._owned.values():
             owned.let_go()
+
+    @property
+    def _trouble(self) -> RegistryUnavailable | None:
+        """Why a directory cannot be read, of the first that cannot."""
+        found = (directory.contents.peek() for directory in self._directories.values())
+        return next((one for one in found if isinstance(one, RegistryUnavailable)), None)
 
     def _directory(self, path: str) -> Directory:
         place = self._place.directory(path)

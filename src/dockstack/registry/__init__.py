@@ -96,6 +96,7 @@ class Announcer(Protocol):
         """Writes the registration, or makes the one under the same key equal to it, without a moment of absence.
 
         A node of the same name that somebody else owns is taken over by writing our data (non-sequential kinds).
+        RegistryRefused is raised only where the registry is as it was before.
         """
 
     async def remove(self, lease: Lease) -> None:

@@ -243,6 +243,14 @@ def test_a_base_is_a_name_or_a_file(tmp_path: Path) -> None:
     assert (top.global_[0], top.bind_address, top.config_file_path) == ("log x", "127.0.0.9", "/run/d/haproxy.cfg")
 
 
+def test_a_directory_of_services_that_a_base_names_is_not_looked_at(tmp_path: Path) -> None:
+    base = tmp_path / "mine.yaml"
+    base.write_text("haproxy: {global: [], defaults: []}\nservice_conf_dir: /synapse\n")
+    given = Given(config="mine", discovery=URL, services=("m:mysql:/m",), templates=(tmp_path,))
+    (warning,) = configure.synapse(given, Ambassador(Path("/r")), {}).warnings
+    assert str(warning).startswith(f"{base}:2: service_conf_dir: is not looked at in a base configuration: ")
+
+
 def test_a_file_alone_is_taken_as_it_is(tmp_path: Path) -> None:
     text = "haproxy: {global: [log x], defaults: [], do_socket: false, config_file_path: /h}\n"
     (tmp_path / "s.yaml").write_text(text)

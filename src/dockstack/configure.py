@@ -115,6 +115,11 @@ def synapse(given: Given, ambassador: Ambassador, env: Mapping[str, str]) -> Loa
     texts = _unused(given)
     if given.services:
         document, texts = _with_synapse_services(document, given, directories, env)
+    if is_base and document.data.get("service_conf_dir") is not None:
+        what = (
+            "is not looked at in a base configuration: give it as a file, with its directory, if its services are meant"
+        )
+        texts = [*texts, Problem(document.where(("service_conf_dir",)), what)]
     document = _with_changes(document, given.raws)
     if given.services:
         spec.without_port(document.data["services"], spec.specs(spec.parse_synapse, given.services))

@@ -15,6 +15,9 @@ _MOST = 1 << 20
 _LONGEST = 2000
 """Characters of a line that are kept: HAProxy repeats what it does not like, and that may be 16 KB long."""
 
+_NOT_RUN = (126, 127)
+"""Exit statuses of a shell for a command that may not be run, or is not there."""
+
 _PID = re.compile(r"(?<=^\[ALERT\])\s+\(\d+\) :")
 """The process id in an alert: without it the same fault makes the same words each time."""
 
@@ -43,12 +46,15 @@ async def check_file(binary: Path, file: Path, limit: float) -> Checked:
     return await _run((str(binary), "-c", "-f", str(file)), limit)
 
 
-async def shell(command: str, limit: float) -> Checked:
-    """A command of the user's, by /bin/sh; exit status 0 within `limit` seconds is a success."""
-    return await _run(("/bin/sh", "-c", command), limit)
+async def shell(command: str, limit: float, missing: str) -> Checked:
+    """A command of the user's, by /bin/sh; exit status 0 within `limit` seconds is a success.
+
+    `missing` is said as well when the shell does not find the command, or may not run it.
+    """
+    return await _run(("/bin/sh", "-c", command), limit, missing)
 
 
-async def _run(arguments: tuple[str, ...], limit: float) -> Checked:
+async def _run(arguments: tuple[str, ...], limit: float, missing: str = "") -> Checked:
     # A file and no pipe: a daemon that the command leaves behind would hold the pipe open.
     with tempfile.TemporaryFile() as said:
         try:
@@ -65,7 +71,8 @@ async def _run(arguments: tuple[str, ...], limit: float) -> Checked:
         finally:
             if process.returncode is None:
                 process.kill()
-        return Checked(status == 0, _lines(said))
+        lines = _lines(said)
+        return Checked(status == 0, (*lines, missing) if missing and status in _NOT_RUN else lines)
 
 
 def _lines(said: IO[bytes]) -> tuple[str, ...]:

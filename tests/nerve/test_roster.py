@@ -505,6 +505,17 @@ async def test_a_bug_withdraws_all_and_goes_up(backend: Backend) -> None:
     assert running.nodes() == []
 
 
+async def test_a_service_that_waits_for_its_rise_says_so(backend: Backend) -> None:
+    checks = [{"type": "tcp", "timeout": 1, "rise": 1000}]
+    await backend.close()
+    async with nerve() as running:
+        running.roster.change(services(web={**backend.checked, "checks": checks}))
+        await eventually(lambda: "refused" in running.roster.health().lines[0], "down")
+        await backend.open()
+        said = "web: down, not registered, its checks pass again, but not yet as often in a row as `rise` says"
+        await eventually(lambda: running.roster.health().lines == (said,), "passing again")
+
+
 async def test_each_round_tells_whether_the_registry_can_be_reached() -> None:
     async with nerve() as running:
         running.roster.change(services(web={}))

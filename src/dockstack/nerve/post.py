@@ -106,6 +106,8 @@ class Post:
         registered = f"registered as {place(reported.lease)}" if reported.lease else "not registered"
         failure = self._round.failure
         reasons = [f"{failure.check}: {failure.reason}"] if failure and not self._round.up else []
+        if not self._round.up and failure is None:
+            reasons.append("its checks pass again, but not yet as often in a row as `rise` says")
         reasons += ["its report is held back by rate_limiting"] if self._throttled else []
         reasons += [reported.error] if reported.error else []
         return ", ".join((state, registered, *reasons))

@@ -15,7 +15,7 @@ from dockstack.docker import engine
 from dockstack.docker.address import advertise_fault
 from dockstack.documents import Document, read
 from dockstack.errors import ConfigurationError, Problem
-from dockstack.registry import Locator
+from dockstack.registry import Locator, load
 from dockstack.settings import loading
 from dockstack.settings.loading import Loaded
 from dockstack.settings.nerve import NerveSettings
@@ -70,6 +70,7 @@ def nerve(given: Given, instance_id: str | None, env: Mapping[str, str], check: 
     loaded = _ready_nerve(document, given.unknown_keys_are_warnings, texts, check)
     if given.docker or needs_engine(loaded.settings):
         engine.named(env)
+        engine.load()
     if given.docker:
         label_terms(given, loaded.settings.instance_id, env)
     return loaded
@@ -81,6 +82,7 @@ def label_terms(given: Given, instance_id: str, env: Mapping[str, str]) -> Terms
 
     host = _service_host("--docker", given, env, needed=given.advertise == "host")
     locator, base = _registry("--docker", given)
+    load(locator.scheme)
     found: dict[str, spec.Plain] = {}
     broken: dict[str, str] = {}
     directories = templates.directories(given.templates)

@@ -16,7 +16,7 @@ from dockstack.nerve.events import Broken
 from dockstack.nerve.judge import History, Rule, all_up
 from dockstack.nerve.probe import Outcome, Probe
 from dockstack.nerve.registration import locator_of, registration_of
-from dockstack.registry import Locator, Registration
+from dockstack.registry import Locator, Registration, load
 from dockstack.runtime.loops import beats
 from dockstack.settings.copies import spread
 from dockstack.settings.nerve import (
@@ -116,6 +116,7 @@ def plan(settings: NerveSettings, look: Look = lambda: None) -> tuple[Service, .
         try:
             locator = locator_of(service)
             locator = locators.setdefault(locator, locator)
+            load(locator.scheme)  # here, where no check waits: an import holds the event loop up
         except ValueError as error:
             found.append(Problem(f"services.{name}", str(error)))
         try:

@@ -178,5 +178,9 @@ def open_registry(locator: Locator, emit: Emit) -> AbstractAsyncContextManager[R
 
     The adapter's module is imported here, by need.
     """
-    adapter = cast(_Adapter, importlib.import_module(f"dockstack.registry.{locator.scheme}"))
-    return adapter.open(locator, emit)
+    return load(locator.scheme).open(locator, emit)
+
+
+def load(scheme: str) -> _Adapter:
+    """Imports the adapter, which takes a while; who has no time for that when it is opened does it before."""
+    return cast(_Adapter, importlib.import_module(f"dockstack.registry.{scheme}"))

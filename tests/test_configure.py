@@ -251,6 +251,17 @@ def test_a_directory_of_services_that_a_base_names_is_not_looked_at(tmp_path: Pa
     assert str(warning).startswith(f"{base}:2: service_conf_dir: is not looked at in a base configuration: ")
 
 
+def test_a_file_without_haproxy_gets_none_from_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text("services: {}\n")
+    given = Given(config=str(tmp_path / "s.yaml"), discovery=URL, services=("m:tcp:/m",))
+    assert refusals(synapse, given) == [
+        f"{tmp_path / 's.yaml'}:1: there is no output: give a `haproxy` or a `file_output` section"
+    ]
+    (tmp_path / "s.yaml").write_text("file_output: {output_directory: /o}\n")
+    settings = synapse(given)
+    assert (settings.haproxy, list(settings.services)) == (None, ["m"])
+
+
 def test_a_file_alone_is_taken_as_it_is(tmp_path: Path) -> None:
     text = "haproxy: {global: [log x], defaults: [], do_socket: false, config_file_path: /h}\n"
     (tmp_path / "s.yaml").write_text(text)

@@ -123,11 +123,12 @@ def synapse(given: Given, ambassador: Ambassador, env: Mapping[str, str]) -> Loa
         )
         texts = [*texts, Problem(document.where(("service_conf_dir",)), what)]
     document = _with_changes(document, given.raws)
-    if given.services:
+    drives_haproxy = is_base or document.data.get("haproxy") is not None
+    if given.services and drives_haproxy:
         spec.without_port(document.data["services"], spec.specs(spec.parse_synapse, given.services))
     stats = None if ambassador.stats is None else spec.stats_address(ambassador.stats)
     bind = None if ambassador.bind is None else spec.bind_address(ambassador.bind)
-    if is_base or given.services:
+    if drives_haproxy and (is_base or given.services):
         around = spec.Surroundings(str(ambassador.run_dir), _file_limit(), _user() if is_base else None)
         document = document.with_data(spec.base(document.data, around))
     if is_base and ambassador.stats is None and not spec.has_statistics(document.data):

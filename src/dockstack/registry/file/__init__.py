@@ -78,11 +78,16 @@ class _FileRegistry:
 
     @property
     def state(self) -> str:
-        return f"directory {self._place.root}" if self._trouble is None else str(self._trouble)
+        for directory in self._directories.values():
+            if isinstance(trouble := directory.contents.peek(), RegistryUnavailable):
+                return str(trouble)
+        return f"directory {self._place.root}"
 
     @property
     def reachable(self) -> bool:
-        return self._trouble is None
+        # One directory stands for all, which are below one root: this is asked in each round of each service.
+        first = next(iter(self._directories.values()), None)
+        return first is None or not isinstance(first.contents.peek(), RegistryUnavailable)
 
     async def put(self, registration: Registration) -> Lease:
         data, prefix = encode(registration), _prefix(registration)
@@ -140,12 +145,6 @@ class _FileRegistry:
                         await self.remove(owned.lease)
         for owned in self._owned.values():
             owned.let_go()
-
-    @property
-    def _trouble(self) -> RegistryUnavailable | None:
-        """Why a directory cannot be read, of the first that cannot."""
-        found = (directory.contents.peek() for directory in self._directories.values())
-        return next((one for one in found if isinstance(one, RegistryUnavailable)), None)
 
     def _directory(self, path: str) -> Directory:
         place = self._place.directory(path)

@@ -130,6 +130,12 @@ def test_the_checks_of_copies_are_named_by_them() -> None:
     ]
 
 
+def test_only_the_checks_that_connect_have_their_name_looked_up() -> None:
+    kinds = [{"type": "tcp"}, {"type": "http", "uri": "/"}, {"type": "noop"}, {"type": "exec", "command": "true"}]
+    (service,) = plan(settings(web={"checks": [*kinds, {"type": "mysql"}]}))
+    assert [probe.connects for probe in service.probes] == [True, True, False, False, True]
+
+
 def test_an_address_in_brackets_is_checked_without_them() -> None:
     (service,) = plan(settings(web={"host": "[::1]", "checks": [{"type": "tcp"}, {"type": "tcp", "host": "[::2]"}]}))
     assert service.address == Address("::1", 80)

@@ -14,6 +14,7 @@ from dockstack.nerve import probe
 from dockstack.nerve.checks.http import warnings
 from dockstack.nerve.events import Broken
 from dockstack.nerve.judge import History, Rule, all_up
+from dockstack.nerve.names import Names
 from dockstack.nerve.probe import Outcome, Probe
 from dockstack.nerve.registration import locator_of, registration_of
 from dockstack.registry import Locator, Registration, load
@@ -24,9 +25,12 @@ from dockstack.settings.nerve import (
     Check,
     ContainerService,
     DockerCheck,
+    ExecCheck,
     HttpCheck,
     NerveService,
     NerveSettings,
+    NoopCheck,
+    PluginCheck,
 )
 
 Look = Callable[[], Picture | None]
@@ -181,6 +185,7 @@ def _probe(name: str, check: Check, target: Address, look: Look, where: str) -> 
         target,
         check.deadline,
         Rule(check.rise, check.fall, check.strict_rise),
+        connects=not isinstance(check, ExecCheck | NoopCheck | DockerCheck | PluginCheck),
     )
 
 
@@ -223,8 +228,9 @@ async def watch(service: Service, start: Start, tell: Callable[[Round], bool], e
     probes = service.probes
     histories = tuple(History() for _ in probes)
     broken: set[str] = set()
+    names = Names()
     async for _ in beats(interval, start.first, start.phase):
-        histories, outcomes = await probe.run(probes, histories)
+        histories, outcomes = await probe.run(probes, histories, names)
         for outcome in outcomes:
             if outcome.bug and outcome.check not in broken:
                 broken.add(outcome.check)

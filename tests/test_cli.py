@@ -160,7 +160,8 @@ try:
     main(sys.argv[1:])
 except SystemExit:
     pass
-print(*(name for name in ("aiohttp", "pydantic", "aiozk", "asyncio", "yaml", "jq", "uvloop") if name in sys.modules))
+names = ("aiohttp", "aiodocker", "pydantic", "aiozk", "asyncio", "yaml", "jq", "uvloop")
+print(*(name for name in names if name in sys.modules))
 """
 
 
@@ -178,6 +179,23 @@ def test_a_command_loads_what_it_needs(arguments: tuple[str, ...], loaded: str) 
         [sys.executable, "-c", LOADED, *arguments], capture_output=True, text=True, timeout=120, check=True
     )
     assert done.stdout.splitlines()[-1] == loaded
+
+
+@pytest.mark.parametrize(
+    ("service", "loaded"),
+    [
+        ("port: 1, zk_hosts: [z], zk_path: /a", {"aiozk"}),
+        ("port: 1, reporter_type: etcd, etcd_host: e", {"aiohttp"}),
+        ("container: c, container_port: 1, zk_hosts: [z], zk_path: /a", {"aiozk", "aiohttp", "aiodocker"}),
+    ],
+)
+def test_what_no_check_may_wait_for_is_loaded_with_the_configuration(
+    service: str, loaded: set[str], tmp_path: Path
+) -> None:
+    (tmp_path / "n.yaml").write_text(f"instance_id: i\nservices: {{a: {{host: h, {service}}}}}\n")
+    command = [sys.executable, "-c", LOADED, "nerve", "-k", "-c", str(tmp_path / "n.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert {"aiozk", "aiohttp", "aiodocker"} & set(done.stdout.split()) == loaded
 
 
 @pytest.mark.parametrize("command", [(), ("nerve",), ("synapse",), ("demo",), ("check",), ("health",), ("ready",)])

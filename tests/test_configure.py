@@ -53,6 +53,13 @@ def test_the_walk_through() -> None:
     assert (discovery.hosts, discovery.path) == (("h1:2181", "h2:2182"), "/nerve/test")
 
 
+def test_numbers_in_quotes_are_told_where_they_were_written() -> None:
+    quoted = ('mysql:.check_interval="5"',)
+    _, warnings = nerve(Given(discovery=URL, services=("mysql:tcp:3306:/test",), raws=quoted))
+    place = f"-s mysql:tcp:3306:/test, -r {quoted[0]}"
+    assert warnings == [f"{place}: numbers in quotes are read as numbers: services.mysql.check_interval"]
+
+
 IN_A_CONTAINER = Given(discovery=URL, services=("mysql:tcp:mysql:3306:/test",))
 
 
@@ -234,6 +241,25 @@ def test_a_base_is_a_name_or_a_file(tmp_path: Path) -> None:
     top = synapse(Given(config=str(tmp_path / "s.yaml"), discovery=URL, services=("m:mysql:/m",))).haproxy
     assert top is not None
     assert (top.global_[0], top.bind_address, top.config_file_path) == ("log x", "127.0.0.9", "/run/d/haproxy.cfg")
+
+
+def test_a_directory_of_services_that_a_base_names_is_not_looked_at(tmp_path: Path) -> None:
+    base = tmp_path / "mine.yaml"
+    base.write_text("haproxy: {global: [], defaults: []}\nservice_conf_dir: /synapse\n")
+    given = Given(config="mine", discovery=URL, services=("m:mysql:/m",), templates=(tmp_path,))
+    (warning,) = configure.synapse(given, Ambassador(Path("/r")), {}).warnings
+    assert str(warning).startswith(f"{base}:2: service_conf_dir: is not looked at in a base configuration: ")
+
+
+def test_a_file_without_haproxy_gets_none_from_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text("services: {}\n")
+    given = Given(config=str(tmp_path / "s.yaml"), discovery=URL, services=("m:tcp:/m",))
+    assert refusals(synapse, given) == [
+        f"{tmp_path / 's.yaml'}:1: there is no output: give a `haproxy` or a `file_output` section"
+    ]
+    (tmp_path / "s.yaml").write_text("file_output: {output_directory: /o}\n")
+    settings = synapse(given)
+    assert (settings.haproxy, list(settings.services)) == (None, ["m"])
 
 
 def test_a_file_alone_is_taken_as_it_is(tmp_path: Path) -> None:

@@ -182,6 +182,15 @@ def test_the_command_line_wins_over_its_template() -> None:
     assert spec.synapse_service({"discovery": {"method": "base"}}, locator, "/x")["discovery"]["path"] == "/x"
 
 
+def test_what_else_a_template_says_of_the_discovery_stays() -> None:
+    locator, _ = parse_url("file:///r")
+    filters = [{"label": "az", "value": "a"}]
+    said = {"method": "zookeeper", "hosts": ["h"], "path": "/t", "session_timeout": 3, "label_filters": filters}
+    assert spec.synapse_service({"discovery": said}, locator, "/x") == {
+        "discovery": {"method": "file", "directory": "/r", "path": "/x", "label_filters": filters}
+    }
+
+
 def test_what_a_file_of_synapse_would_hold() -> None:
     locator, _ = parse_url("zk://u:p@h/nerve")
     assert spec.synapse_service({"haproxy": {"port": 1}}, locator, "/x") == {

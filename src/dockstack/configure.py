@@ -15,7 +15,7 @@ from dockstack.docker import engine
 from dockstack.docker.address import advertise_fault
 from dockstack.documents import Document, read
 from dockstack.errors import ConfigurationError, Problem
-from dockstack.registry import Locator
+from dockstack.registry import Locator, load
 from dockstack.settings import loading
 from dockstack.settings.loading import Loaded
 from dockstack.settings.nerve import NerveSettings
@@ -70,6 +70,7 @@ def nerve(given: Given, instance_id: str | None, env: Mapping[str, str], check: 
     loaded = _ready_nerve(document, given.unknown_keys_are_warnings, texts, check)
     if given.docker or needs_engine(loaded.settings):
         engine.named(env)
+        engine.load()
     if given.docker:
         label_terms(given, loaded.settings.instance_id, env)
     return loaded
@@ -81,6 +82,7 @@ def label_terms(given: Given, instance_id: str, env: Mapping[str, str]) -> Terms
 
     host = _service_host("--docker", given, env, needed=given.advertise == "host")
     locator, base = _registry("--docker", given)
+    load(locator.scheme)
     found: dict[str, spec.Plain] = {}
     broken: dict[str, str] = {}
     directories = templates.directories(given.templates)
@@ -115,12 +117,18 @@ def synapse(given: Given, ambassador: Ambassador, env: Mapping[str, str]) -> Loa
     texts = _unused(given)
     if given.services:
         document, texts = _with_synapse_services(document, given, directories, env)
+    if is_base and document.data.get("service_conf_dir") is not None:
+        what = (
+            "is not looked at in a base configuration: give it as a file, with its directory, if its services are meant"
+        )
+        texts = [*texts, Problem(document.where(("service_conf_dir",)), what)]
     document = _with_changes(document, given.raws)
-    if given.services:
+    drives_haproxy = is_base or document.data.get("haproxy") is not None
+    if given.services and drives_haproxy:
         spec.without_port(document.data["services"], spec.specs(spec.parse_synapse, given.services))
     stats = None if ambassador.stats is None else spec.stats_address(ambassador.stats)
     bind = None if ambassador.bind is None else spec.bind_address(ambassador.bind)
-    if is_base or given.services:
+    if drives_haproxy and (is_base or given.services):
         around = spec.Surroundings(str(ambassador.run_dir), _file_limit(), _user() if is_base else None)
         document = document.with_data(spec.base(document.data, around))
     if is_base and ambassador.stats is None and not spec.has_statistics(document.data):

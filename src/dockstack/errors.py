@@ -13,6 +13,10 @@ class RegistryUnavailable(DockStackError):
     """The registry could not be asked. Nothing is known: this is never the same as an empty answer."""
 
 
+class RegistryRefused(RegistryUnavailable):
+    """The registry's answer to a write was no, and it has done nothing of it."""
+
+
 class EngineUnavailable(DockStackError):
     """The Docker engine could not be asked. Nothing is known of its containers."""
 

@@ -18,6 +18,7 @@ from dockstack.registry import Locator
 from dockstack.registry.url import fold, is_host, parse_url
 from dockstack.settings.common import STATS_SECTION
 
+_REGISTRYS = {"method", "hosts", "port", "directory", "path", "auth", "tls", "session_timeout"}
 _CONTAINER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]+")
 
 Plain = dict[str, Any]
@@ -126,8 +127,10 @@ def nerve_service(
 
 
 def synapse_service(template: Plain, locator: Locator, path: str) -> Plain:
-    """The synapse file's entry for one `-s`."""
-    return {**template, "discovery": _discovery(locator, path)}
+    """The synapse file's entry for one `-s`; what else the template says of the discovery stays."""
+    said = template.get("discovery")
+    kept = {key: said[key] for key in said if key not in _REGISTRYS} if isinstance(said, dict) else {}
+    return {**template, "discovery": {**kept, **_discovery(locator, path)}}
 
 
 def template_of(spec: Spec, found: Plain | None, known: Sequence[str]) -> Plain:

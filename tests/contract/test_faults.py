@@ -53,6 +53,7 @@ async def nothing_moves(world: World) -> AsyncIterator[Registry]:
 async def test_an_unavailable_registry_is_an_exception(world: World) -> None:
     async with world.registry() as registry:
         lease = await registry.put(copy(1))
+        assert registry.reachable
         await world.break_()
         for call in (lambda: registry.put(copy(2)), lambda: registry.remove(lease), lambda: registry.put(copy(1, 5))):
             async with asyncio.timeout(world.patience):
@@ -60,8 +61,10 @@ async def test_an_unavailable_registry_is_an_exception(world: World) -> None:
                     await call()
             await asyncio.sleep(0.1)  # the first call may have met the connection's end, the others find none
         assert registry.state
+        await eventually(lambda: not registry.reachable, "known to be out of reach")
         await world.heal()
         await put_again(registry, copy(2))
+        await eventually(lambda: registry.reachable, "known to be within reach")
         await registry.remove(lease)
         assert len(await world.nodes(PATH)) == 1
 

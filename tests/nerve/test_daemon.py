@@ -370,6 +370,15 @@ def test_its_heart_beats(nerve: Nerve) -> None:
         until("the heartbeat", beat.exists, 30, daemon)
 
 
+def test_another_statsd_needs_a_restart_and_says_so(nerve: Nerve) -> None:
+    nerve.write({"web": {}})
+    with nerve.running() as daemon:
+        nerve.until_ready()
+        nerve.write({"web": {}}, statsd={"port": 1})
+        nerve.hang_up()
+        until("a warning", lambda: "only a restart of nerve changes statsd" in daemon.output, 15, daemon)
+
+
 def test_copies_for_a_load_test_are_registered(nerve: Nerve) -> None:
     nerve.write({"web": {"load_test_concurrency": 5}})
     with nerve.running():

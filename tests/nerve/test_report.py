@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from dockstack.errors import RegistryUnavailable
+from dockstack.errors import RegistryRefused, RegistryUnavailable
 from dockstack.events import DEBUG, Event, Recovered, Retrying
 from dockstack.model import Instance
 from dockstack.nerve.events import Abandoned, Lost, Registered, Withdrawn
@@ -36,13 +36,15 @@ class Slow:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self.delay = 0.0
-        self.lose_replies = False
+        self.lose_replies = self.refuse = False
         self.puts = 0
         self.removes = 0
 
     async def put(self, registration: Registration) -> Lease:
         self.puts += 1
         await asyncio.sleep(self.delay)
+        if self.refuse:
+            raise RegistryRefused("no")
         lease = await self._registry.put(registration)
         if self.lose_replies:
             raise RegistryUnavailable("the reply was lost")
@@ -55,6 +57,10 @@ class Slow:
 
     def holds(self, lease: Lease) -> bool:
         return self._registry.holds(lease)
+
+    @property
+    def reachable(self) -> bool:
+        return self._registry.reachable
 
     async def lost(self, lease: Lease) -> None:
         await self._registry.lost(lease)
@@ -223,6 +229,27 @@ async def test_a_registration_whose_reply_was_lost_is_withdrawn() -> None:
         await asyncio.sleep(0.5)
         kept.announcer.lose_replies = False
         await kept.until([], limit=2)
+
+
+async def test_what_was_refused_does_not_keep_what_was_there_before() -> None:
+    async with keeping() as kept:
+        kept.wishes.put(a_registration())
+        await kept.until([80])
+        kept.announcer.refuse = True
+        kept.wishes.put(a_registration(81))
+        await asyncio.sleep(0.5)
+        assert kept.ports() == [80]
+        kept.wishes.put(None)
+        await kept.until([], limit=2)
+
+
+async def test_there_is_nothing_to_withdraw_of_what_was_refused() -> None:
+    async with keeping() as kept:
+        kept.announcer.refuse = True
+        kept.wishes.put(a_registration())
+        await asyncio.sleep(0.5)
+        assert await kept.end() < 0.01
+        assert "Abandoned" not in kept.said()
 
 
 async def test_the_end_withdraws() -> None:

@@ -16,7 +16,7 @@ from dockstack.admin.report import Report
 from dockstack.events import DEBUG, Event
 from dockstack.model import Address
 from dockstack.nerve.checks import Check
-from dockstack.nerve.events import Down, Lost, Registered, Throttled, Up, Withdrawn
+from dockstack.nerve.events import Checked, Down, Lost, Registered, Throttled, Up, Withdrawn
 from dockstack.nerve.roster import Roster
 from dockstack.nerve.service import FIRST_WAIT, Service, plan
 from dockstack.registry import Locator, Registry
@@ -31,6 +31,7 @@ class Nerve:
     def __init__(self, group: asyncio.TaskGroup, stack: AsyncExitStack) -> None:
         self.worlds: dict[str, World] = {}
         self.told: list[Event] = []
+        self.reached: list[bool] = []
         self.absences = 0
         self.roster = Roster(group, self._registry, self._tell)
         self._stack = stack
@@ -44,6 +45,8 @@ class Nerve:
         return self._sessions[locator]
 
     def _tell(self, event: Event) -> None:
+        if isinstance(event, Checked):
+            self.reached.append(event.registry)
         if event.level > DEBUG:  # the others are for the metrics
             self.told.append(event)
 
@@ -500,3 +503,25 @@ async def test_a_bug_withdraws_all_and_goes_up(backend: Backend) -> None:
     assert len(caught) == 1
     assert running is not None
     assert running.nodes() == []
+
+
+async def test_a_service_that_waits_for_its_rise_says_so(backend: Backend) -> None:
+    checks = [{"type": "tcp", "timeout": 1, "rise": 1000}]
+    await backend.close()
+    async with nerve() as running:
+        running.roster.change(services(web={**backend.checked, "checks": checks}))
+        await eventually(lambda: "refused" in running.roster.health().lines[0], "down")
+        await backend.open()
+        said = "web: down, not registered, its checks pass again, but not yet as often in a row as `rise` says"
+        await eventually(lambda: running.roster.health().lines == (said,), "passing again")
+
+
+async def test_each_round_tells_whether_the_registry_can_be_reached() -> None:
+    async with nerve() as running:
+        running.roster.change(services(web={}))
+        await running.registered()
+        assert all(running.reached)
+        running.world().break_()
+        await eventually(lambda: not running.reached[-1], "a round without the registry", limit=3)
+        running.world().heal()
+        await eventually(lambda: running.reached[-1], "a round with the registry", limit=3)

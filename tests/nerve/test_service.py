@@ -122,6 +122,26 @@ def test_a_secret_is_warned_of_with_its_place() -> None:
     assert service.warnings[0].startswith("services.web.checks[0]: sends an Authorization header")
 
 
+def test_the_checks_of_copies_are_named_by_them() -> None:
+    checks = [{"type": "tcp"}, {"type": "http", "uri": "/x"}, {"type": "tcp", "name": "own"}]
+    copies = plan(settings(web={"load_test_concurrency": 2, "checks": checks}))
+    assert [[probe.name for probe in copy.probes] for copy in copies] == [
+        [f"web_{number} tcp-127.0.0.1:80", "http-127.0.0.1:80/x", "own"] for number in (0, 1)
+    ]
+
+
+def test_only_the_checks_that_connect_have_their_name_looked_up() -> None:
+    kinds = [{"type": "tcp"}, {"type": "http", "uri": "/"}, {"type": "noop"}, {"type": "exec", "command": "true"}]
+    (service,) = plan(settings(web={"checks": [*kinds, {"type": "mysql"}]}))
+    assert [probe.connects for probe in service.probes] == [True, True, False, False, True]
+
+
+def test_an_address_in_brackets_is_checked_without_them() -> None:
+    (service,) = plan(settings(web={"host": "[::1]", "checks": [{"type": "tcp"}, {"type": "tcp", "host": "[::2]"}]}))
+    assert service.address == Address("::1", 80)
+    assert [probe.target.host for probe in service.probes] == ["::1", "::2"]
+
+
 # Watching, in loop time.
 
 
@@ -158,13 +178,13 @@ async def test_checks_keep_a_fixed_pace() -> None:
 
 @pytest.mark.looptime
 @pytest.mark.parametrize("keys", [{"check_mocked": True}, {}])
-async def test_nothing_to_check_is_up_at_once(keys: dict[str, Any]) -> None:
+async def test_nothing_to_check_is_up_at_once_and_told_at_the_pace_of_checks(keys: dict[str, Any]) -> None:
     async def never(target: Address) -> None:
         raise AssertionError("it was checked")
 
     service = watched(never, **keys)
-    rounds, _ = await follow(service if keys else replace(service, probes=()), 1.5, 100)
-    assert rounds == [(0.0, Round(True))]
+    rounds, _ = await follow(service if keys else replace(service, probes=()), 1.5, 6)
+    assert rounds == [(moment, Round(True)) for moment in (0.0, 3.5, 5.5)]
 
 
 @pytest.mark.looptime

@@ -71,3 +71,12 @@ async def test_the_same_again_is_a_renewal_of_a_node_that_stays(scene: Scene) ->
     with pytest.raises(RegistryUnavailable):
         await scene.announcer.put(lasting)
     assert scene.new() == [Renewed(LOCATOR, "/web", done=False)]
+
+
+async def test_what_others_deleted_is_created_and_not_renewed(scene: Scene) -> None:
+    for kind in (NodeKind.PERSISTENT, NodeKind.EPHEMERAL):
+        lease = await scene.announcer.put(replace(WEB, kind=kind))
+        scene.world.delete("/web", lease.node)
+        scene.new()
+        await scene.announcer.put(replace(WEB, kind=kind))
+        assert scene.new() == [Written(LOCATOR, "/web", "create", 0)]

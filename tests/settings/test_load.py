@@ -142,6 +142,22 @@ def test_the_defaults_of_synapse() -> None:
         ("checks: [{type: tcp, rise: 1.5}]", "n:3: services.a.checks[0].rise: must be a whole number, not 1.5"),
         ("checks: [{type: tcp, timeout: a}]", 'n:3: services.a.checks[0].timeout: must be a number, not "a"'),
         ("checks: [{type: tcp, timeout: -1}]", "n:3: services.a.checks[0].timeout: must be at least 0, not -1"),
+        (
+            "checks: [{type: tcp, timeout: 0}]",
+            "n:3: services.a.checks[0].timeout: is 0, which is no limit at all in SmartStack's nerve; every check has "
+            "one here: give the seconds",
+        ),
+        (
+            "zk_path: /a/../b",
+            "n:3: services.a.zk_path: has the part .. in it, which ZooKeeper refuses: write the path from the root",
+        ),
+        ("zk_path: /a/./b", "n:3: services.a.zk_path: has the part . in it, which ZooKeeper refuses: write the path "
+         "from the root"),
+        ('zk_path: "/a\\tb"', r"n:3: services.a.zk_path: has '\t' in it, which ZooKeeper refuses"),
+        (
+            "file_path: /a/../b",
+            "n:3: services.a.file_path: has the part .. in it, which begins with a dot: name it otherwise",
+        ),
         ("checks: [{type: mysql, password: []}]", "n:3: services.a.checks[0].password: must be text"),
         ("check_interval: 0", "n:3: services.a.check_interval: must be above 0, not 0"),
         ("check_mocked: 'false'", "n:3: services.a.check_mocked: must be true or false, without quotes"),
@@ -482,6 +498,15 @@ def test_unknown_keys_can_be_warnings() -> None:
         (
             "{discovery: {method: zookeeper_dns_poll, hosts: [h], path: x}}",
             "s:1: services.a.discovery.path: 'x' does not begin with a slash",
+        ),
+        (
+            "{discovery: {method: zookeeper, hosts: [h], path: /x/../y}}",
+            "s:1: services.a.discovery.path: has the part .. in it, which ZooKeeper refuses: write the path from the "
+            "root",
+        ),
+        (
+            "{discovery: {method: file, directory: /d, path: /.x}}",
+            "s:1: services.a.discovery.path: has the part .x in it, which begins with a dot: name it otherwise",
         ),
         (
             "{discovery: {method: marathon, marathon_api_url: 'http://h', application_name: a, port_index: -1}}",

@@ -14,6 +14,7 @@ from dockstack.errors import ConfigurationError, Problem
 from dockstack.events import Event
 from dockstack.registry.pool import Pool
 from dockstack.runtime.latest import Latest
+from dockstack.settings.common import StatsdSettings
 from dockstack.settings.synapse import FileOutputSettings, HaproxySettings, SynapseSettings
 from dockstack.synapse.haproxy.document import Layout, Picture
 from dockstack.synapse.reconfigure import Reconfigured
@@ -116,10 +117,11 @@ async def test_a_fault_leaves_the_old_ones_and_is_told(
 
 async def test_what_only_a_restart_changes_is_named_each_time(scene: Scene) -> None:
     other = settings("db", restart_interval=7, do_checks=True)
-    scene.fresh = other.model_copy(update={"file_output": FileOutputSettings(output_directory="/x")})
+    beside = {"file_output": FileOutputSettings(output_directory="/x"), "statsd": StatsdSettings(port=1)}
+    scene.fresh = other.model_copy(update=beside)
     for count in (1, 2):
         scene.hangup.set()
         await eventually(lambda now=count: scene.said.count("the configuration was reloaded") == now, "taken over")  # type: ignore[misc]
-    text = "only a restart of synapse changes haproxy.do_checks, haproxy.restart_interval, file_output"
+    text = "only a restart of synapse changes haproxy.do_checks, haproxy.restart_interval, file_output, statsd"
     assert scene.said.count(text) == 2
     assert scene.services() == ["db"]

@@ -232,6 +232,11 @@ class _View:
             self.newest.put(picture(self._containers.values()))
 
 
+def load() -> None:
+    """Imports the client, which takes a while; who has no time for that when an engine is followed does it before."""
+    import aiodocker  # noqa: F401
+
+
 def named(environment: Mapping[str, str]) -> str:
     """The engine that DOCKER_HOST names, else the usual one. Raises ConfigurationError where it names none."""
     host = environment.get("DOCKER_HOST") or USUAL_HOST

@@ -22,8 +22,11 @@ class Document:
 
     def where(self, steps: Steps) -> str:
         """`FILE:LINE: services.mysql.checks[0].fall`: the place of the value, or of the nearest one around it."""
-        place = next((self.places[steps[:n]] for n in range(len(steps), -1, -1) if steps[:n] in self.places), "")
-        return ": ".join(filter(None, (place, spelled(steps))))
+        return ": ".join(filter(None, (self.place(steps), spelled(steps))))
+
+    def place(self, steps: Steps) -> str:
+        """`FILE:LINE` alone; empty where nobody wrote it."""
+        return next((self.places[steps[:n]] for n in range(len(steps), -1, -1) if steps[:n] in self.places), "")
 
     def located(self, problem: Problem) -> Problem:
         """A problem that names a value (`services.a.checks[0]: …`), with the place of that value before it."""

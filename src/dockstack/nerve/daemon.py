@@ -81,7 +81,7 @@ def _terms(settings: NerveSettings, options: Options) -> Terms | None:
 
 
 async def _live(read: _Read, pictures: Latest[Picture], socket: Path, options: Options, emit: Emit) -> None:
-    hangup = asyncio.Event()
+    hangup, statsd = asyncio.Event(), read.settings.statsd
     async with terminated(hangup.set) as stop, Pool(emit) as pool:
         async with asyncio.TaskGroup() as group:
             own = engine.own_container()
@@ -110,6 +110,8 @@ async def _live(read: _Read, pictures: Latest[Picture], socket: Path, options: O
                     if options.reload is not None:
                         fresh = await _read_again(sources.read, options, pictures.peek, provider, emit)
                         if fresh is not None:
+                            if fresh.settings.statsd != statsd:
+                                emit(Warn("only a restart of nerve changes statsd"))
                             read = fresh
                             placer.change(read.settings, read.services)
                 roster.end()

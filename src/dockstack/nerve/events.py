@@ -126,7 +126,8 @@ class Abandoned(Event):
 
 @dataclass(frozen=True, slots=True)
 class Checked(Event):
-    """A round of checks is over: each one's name and whether it passed. `registry`: the last report arrived."""
+    """A round of checks is over: each one's name and whether it passed. `registry`: it can be reached, and the
+    last report arrived."""
 
     level: ClassVar[int] = DEBUG
     service: str

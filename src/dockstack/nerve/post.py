@@ -29,8 +29,9 @@ class Post:
     """
 
     __slots__ = (
-        "_bucket", "_checked", "_elsewhere", "_emit", "_form", "_group", "_keeper", "_limits", "_newest_form",
-        "_registries", "_reports", "_round", "_successor", "_throttled", "_watchers", "_wished", "_wishes", "service",
+        "_announcer", "_bucket", "_checked", "_elsewhere", "_emit", "_form", "_group", "_keeper", "_limits",
+        "_newest_form", "_registries", "_reports", "_round", "_successor", "_throttled", "_watchers", "_wished",
+        "_wishes", "service",
     )  # fmt: skip
 
     def __init__(
@@ -50,6 +51,7 @@ class Post:
         self._limits: RateLimiting | None = None
         self._bucket: Bucket | None = None
         self._reports: Latest[Reported] = Latest()
+        self._announcer: Announcer | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._successor: asyncio.Task[None] | None = None
 
@@ -104,6 +106,8 @@ class Post:
         registered = f"registered as {place(reported.lease)}" if reported.lease else "not registered"
         failure = self._round.failure
         reasons = [f"{failure.check}: {failure.reason}"] if failure and not self._round.up else []
+        if not self._round.up and failure is None:
+            reasons.append("its checks pass again, but not yet as often in a row as `rise` says")
         reasons += ["its report is held back by rate_limiting"] if self._throttled else []
         reasons += [reported.error] if reported.error else []
         return ", ".join((state, registered, *reasons))
@@ -122,9 +126,8 @@ class Post:
         if form not in self._watchers:
             return False
         self._checked = asyncio.get_running_loop().time()
-        reported = self._reports.peek()
         results = tuple((outcome.check, outcome.healthy) for outcome in now.outcomes)
-        self._emit(Checked(service.name, results, reported is None or reported.error is None))
+        self._emit(Checked(service.name, results, self._reaches_registry()))
         if now.up is None:
             return True
         for old in [old for old in self._watchers if old < form]:
@@ -148,6 +151,13 @@ class Post:
         self._throttled = False
         return True
 
+    def _reaches_registry(self) -> bool:
+        """At the start, until the first report was tried, nobody has failed to reach it."""
+        reported = self._reports.peek()
+        if reported is None or self._announcer is None:
+            return True
+        return reported.error is None and self._announcer.reachable
+
     def _held_back(self, service: Service, wish: Registration | None) -> bool:
         """Whether the report must wait for a token; that nothing is registered at the start needs none."""
         limits = service.settings.rate_limiting
@@ -169,8 +179,8 @@ class Post:
         if after is not None:
             await asyncio.wait({after})
         locator = self.service.locator
-        announcer = Timed(await self._registries(locator), locator, self._emit)
-        await keep(self.service.name, self._wishes, announcer, reports=self._reports, emit=self._emit)
+        self._announcer = Timed(await self._registries(locator), locator, self._emit)
+        await keep(self.service.name, self._wishes, self._announcer, reports=self._reports, emit=self._emit)
 
     async def _succeed(self) -> None:
         async for reported in self._reports:

@@ -10,17 +10,22 @@ from dataclasses import dataclass
 from dockstack.model import Address
 from dockstack.nerve.checks import Check, Unhealthy
 from dockstack.nerve.judge import History, Rule, judge
+from dockstack.nerve.names import Names
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A check that is ready to be run: what it asks, for how long (seconds), and how its results count."""
+    """A check that is ready to be run: what it asks, for how long (seconds), and how its results count.
+
+    `connects`: it goes to its target, whose name is looked up before.
+    """
 
     name: str
     check: Check
     target: Address
     deadline: float
     rule: Rule
+    connects: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +38,16 @@ class Outcome:
     bug: str | None = None
 
 
-async def ask(probe: Probe) -> Outcome:
-    """Runs the check once. Only cancellation is raised: a check that breaks is a service that is not known to work."""
+async def ask(probe: Probe, names: Names | None = None) -> Outcome:
+    """Runs the check once, when `names` has found its target.
+
+    Only cancellation is raised: a check that breaks is a service that is not known to work.
+    """
     bounded = asyncio.timeout(probe.deadline)
     try:
         async with bounded:
+            if names is not None and probe.connects:
+                await names.look_up(probe.target.host)
             await probe.check(probe.target)
     except Unhealthy as error:
         return Outcome(probe.name, False, str(error) or "unhealthy")
@@ -52,7 +62,7 @@ async def ask(probe: Probe) -> Outcome:
 
 
 async def run(
-    probes: tuple[Probe, ...], histories: tuple[History, ...]
+    probes: tuple[Probe, ...], histories: tuple[History, ...], names: Names | None = None
 ) -> tuple[tuple[History, ...], tuple[Outcome, ...]]:
     """One round: the checks in order, ended by the first that counts as not up.
 
@@ -61,7 +71,7 @@ async def run(
     """
     after, outcomes = list(histories), []
     for place, probe in enumerate(probes):
-        outcome = await ask(probe)
+        outcome = await ask(probe, names)
         outcomes.append(outcome)
         after[place] = judge(after[place], outcome.healthy, probe.rule)
         if not after[place].up:

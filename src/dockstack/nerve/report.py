@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from dockstack.errors import RegistryUnavailable
+from dockstack.errors import RegistryRefused, RegistryUnavailable
 from dockstack.events import Emit, said_once
 from dockstack.nerve.events import Abandoned, Lost, Registered, Reporting, Withdrawn
 from dockstack.registry import Announcer, Lease, Registration
@@ -142,7 +142,11 @@ class _Keeper:
 
     async def _put(self, registration: Registration) -> None:
         before, self._unsure = self._lease, registration
-        self._lease = await self._announcer.put(registration)
+        try:
+            self._lease = await self._announcer.put(registration)
+        except RegistryRefused:
+            self._unsure = None
+            raise
         self._written, self._unsure = registration, None
         if self._lease != before:
             self._emit(Registered(self._name, place(self._lease)))

@@ -14,9 +14,10 @@ from dockstack.nerve import probe
 from dockstack.nerve.checks.http import warnings
 from dockstack.nerve.events import Broken
 from dockstack.nerve.judge import History, Rule, all_up
+from dockstack.nerve.names import Names
 from dockstack.nerve.probe import Outcome, Probe
 from dockstack.nerve.registration import locator_of, registration_of
-from dockstack.registry import Locator, Registration
+from dockstack.registry import Locator, Registration, load
 from dockstack.runtime.loops import beats
 from dockstack.settings.copies import spread
 from dockstack.settings.nerve import (
@@ -24,9 +25,12 @@ from dockstack.settings.nerve import (
     Check,
     ContainerService,
     DockerCheck,
+    ExecCheck,
     HttpCheck,
     NerveService,
     NerveSettings,
+    NoopCheck,
+    PluginCheck,
 )
 
 Look = Callable[[], Picture | None]
@@ -116,6 +120,7 @@ def plan(settings: NerveSettings, look: Look = lambda: None) -> tuple[Service, .
         try:
             locator = locator_of(service)
             locator = locators.setdefault(locator, locator)
+            load(locator.scheme)  # here, where no check waits: an import holds the event loop up
         except ValueError as error:
             found.append(Problem(f"services.{name}", str(error)))
         try:
@@ -159,7 +164,11 @@ def _unseen(service: ContainerService) -> Absence:
 
 def _copy(service: Service, name: str, settings: AnyService) -> Service:
     registration = replace(service.registration, key=name)
-    return replace(service, name=name, settings=settings, registration=registration)
+    named = tuple(
+        probe if check.name else replace(probe, name=_default_name(name, check, probe.target))
+        for check, probe in zip(settings.checks, service.probes, strict=True)
+    )
+    return replace(service, name=name, settings=settings, registration=registration, probes=named)
 
 
 def _probe(name: str, check: Check, target: Address, look: Look, where: str) -> Probe:
@@ -176,6 +185,7 @@ def _probe(name: str, check: Check, target: Address, look: Look, where: str) -> 
         target,
         check.deadline,
         Rule(check.rise, check.fall, check.strict_rise),
+        connects=not isinstance(check, ExecCheck | NoopCheck | DockerCheck | PluginCheck),
     )
 
 
@@ -203,30 +213,35 @@ def _warnings(name: str, service: AnyService) -> tuple[str, ...]:
 async def watch(service: Service, start: Start, tell: Callable[[Round], bool], emit: Emit) -> None:
     """Checks the service each `check_interval` seconds, as `start` says for the first time; tells each round.
 
-    A service that is absent is told at once, and not checked.
+    A service that is absent, or that has nothing to check, is told at once, and on the same pace.
 
     Ends when `tell` answers that nobody listens any more: a check of somebody else's may swallow its cancellation.
-    Ends at once, after telling that the service is up, when there is nothing to check and nothing to try again.
     """
-    absence, limited = service.absence, service.settings.rate_limiting.average_rate is not None
-    if absence is not None:
-        missing = Round(False if absence.known else None, (Outcome(absence.what, False, absence.reason),), absence)
-        if tell(missing) and limited:
-            async for _ in beats(service.settings.check_interval, service.settings.check_interval):
-                if not tell(missing):
+    interval = service.settings.check_interval
+    settled = _settled(service)
+    if settled is not None:
+        if tell(settled):
+            async for _ in beats(interval, interval + start.phase):
+                if not tell(settled):
                     break
         return
-    probes = () if service.settings.check_mocked else service.probes
-    if not probes and not limited:
-        tell(Round(True))
-        return
+    probes = service.probes
     histories = tuple(History() for _ in probes)
     broken: set[str] = set()
-    async for _ in beats(service.settings.check_interval, start.first, start.phase):
-        histories, outcomes = await probe.run(probes, histories)
+    names = Names()
+    async for _ in beats(interval, start.first, start.phase):
+        histories, outcomes = await probe.run(probes, histories, names)
         for outcome in outcomes:
             if outcome.bug and outcome.check not in broken:
                 broken.add(outcome.check)
                 emit(Broken(service.name, outcome.check, outcome.bug))
         if not tell(Round(all_up(histories), outcomes)):
             return
+
+
+def _settled(service: Service) -> Round | None:
+    """Each round of a service that nobody has to be asked about: it is absent, or has nothing to check."""
+    absence = service.absence
+    if absence is not None:
+        return Round(False if absence.known else None, (Outcome(absence.what, False, absence.reason),), absence)
+    return None if service.probes and not service.settings.check_mocked else Round(True)

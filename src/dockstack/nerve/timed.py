@@ -24,9 +24,15 @@ class Timed:
         self._last: Lease | None = None
         self.lost = announcer.lost
 
+    @property
+    def reachable(self) -> bool:
+        """See the port."""
+        return self._announcer.reachable
+
     async def put(self, registration: Registration) -> Lease:
         """See the port."""
-        last, began = self._last, monotonic()
+        began = monotonic()
+        last = self._last if self._last is not None and self.holds(self._last) else None
         again = last is not None and last.registration == registration and not registration.kind.ephemeral
         try:
             lease = self._last = await self._announcer.put(registration)

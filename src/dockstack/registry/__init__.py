@@ -88,10 +88,15 @@ class Decoder(Protocol):
 class Announcer(Protocol):
     """What nerve needs. Every call raises RegistryUnavailable within a deadline when the registry cannot be asked."""
 
+    @property
+    def reachable(self) -> bool:
+        """Whether the registry, as far as this process knows, can be asked now. No I/O."""
+
     async def put(self, registration: Registration) -> Lease:
         """Writes the registration, or makes the one under the same key equal to it, without a moment of absence.
 
         A node of the same name that somebody else owns is taken over by writing our data (non-sequential kinds).
+        RegistryRefused is raised only where the registry is as it was before.
         """
 
     async def remove(self, lease: Lease) -> None:
@@ -173,5 +178,9 @@ def open_registry(locator: Locator, emit: Emit) -> AbstractAsyncContextManager[R
 
     The adapter's module is imported here, by need.
     """
-    adapter = cast(_Adapter, importlib.import_module(f"dockstack.registry.{locator.scheme}"))
-    return adapter.open(locator, emit)
+    return load(locator.scheme).open(locator, emit)
+
+
+def load(scheme: str) -> _Adapter:
+    """Imports the adapter, which takes a while; who has no time for that when it is opened does it before."""
+    return cast(_Adapter, importlib.import_module(f"dockstack.registry.{scheme}"))

@@ -147,6 +147,10 @@ class _Session:
     def state(self) -> str:
         return "connected to memory" if self._world._reachable else "memory is out of reach"
 
+    @property
+    def reachable(self) -> bool:
+        return self._world._reachable
+
     async def put(self, registration: Registration) -> Lease:
         data, prefix = encode(registration), node_prefix(registration)
         self._ask()

@@ -151,6 +151,29 @@ def _one_word(value: str) -> str:
     return value
 
 
+_UNFIT_IN_PATH = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\uf8ff\ufff0-\uffff]")
+
+
+def _without_brackets(value: str) -> str:
+    return value[1:-1] if value.startswith("[") and value.endswith("]") and ":" in value else value
+
+
+def _fit_for_zookeeper(value: str) -> str:
+    """As ZooKeeper's own PathUtils has it."""
+    if relative := {".", ".."}.intersection(value.split("/")):
+        raise ValueError(f"has the part {min(relative)} in it, which ZooKeeper refuses: write the path from the root")
+    if bad := _UNFIT_IN_PATH.search(value):
+        raise ValueError(f"has {bad[0]!r} in it, which ZooKeeper refuses")
+    return value
+
+
+def _fit_for_files(value: str) -> str:
+    for part in value.split("/"):
+        if part.startswith("."):
+            raise ValueError(f"has the part {part} in it, which begins with a dot: name it otherwise")
+    return value
+
+
 Lines = Annotated[tuple[str, ...], BeforeValidator(_one_line_is_a_list), AfterValidator(_each_is_one_line), AloneToo()]
 """Configuration lines; a text where a list is meant is one line."""
 
@@ -168,6 +191,15 @@ Word = Annotated[str, BeforeValidator(_number_is_text), AfterValidator(_one_word
 
 Port = Annotated[int | str, BeforeValidator(_port), WithJsonSchema(_PORT_SCHEMA)]
 """A TCP port that keeps its type: a quoted port is registered as text."""
+
+Host = Annotated[str, AfterValidator(_without_brackets)]
+"""A host's name or address; an IPv6 address may stand in brackets."""
+
+ZookeeperPath = Annotated[str, AfterValidator(_fit_for_zookeeper)]
+"""A path in ZooKeeper; slashes are folded elsewhere."""
+
+FilePath = Annotated[str, AfterValidator(_fit_for_files)]
+"""A path in a registry that is a directory; slashes are folded elsewhere."""
 
 Flag = Annotated[bool, BeforeValidator(_flag)]
 """True or false. A quoted one is refused: Ruby takes the text `false` as true."""

@@ -23,6 +23,7 @@ from dockstack.settings.common import (
     BUILT_IN,
     OFFERED,
     AloneToo,
+    FilePath,
     Hosts,
     Model,
     Number,
@@ -31,6 +32,7 @@ from dockstack.settings.common import (
     Text,
     TlsSettings,
     Whole,
+    ZookeeperPath,
 )
 
 T = TypeVar("T")
@@ -99,7 +101,7 @@ class ZookeeperSource(Discovery):
     """A path of a ZooKeeper ensemble."""
 
     hosts: Annotated[Hosts, Field(min_length=1)]
-    path: str
+    path: ZookeeperPath
     decode: DecodeSettings = DecodeSettings()
     discovery_jitter: Number = 0
     retry_policy: RetryPolicy = RetryPolicy()
@@ -143,7 +145,7 @@ class FileDiscovery(Discovery):
 
     method: Literal["file"]
     directory: str
-    path: str
+    path: FilePath
     decode: DecodeSettings = DecodeSettings()
 
 

@@ -94,7 +94,8 @@ def validated(model: type[T], document: Document, lenient: bool, offered: Offere
     quoted = faults.quoted_numbers(settings, data)
     if quoted:
         named = ", ".join(spelled(steps) for steps in quoted[:3]) + (" …" if len(quoted) > 3 else "")
-        warnings.append(Problem(document.where(()), f"numbers in quotes are read as numbers: {named}"))
+        place = document.where(()) or document.place(quoted[0])
+        warnings.append(Problem(place, f"numbers in quotes are read as numbers: {named}"))
     return Loaded(settings, tuple(warnings))
 
 

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    WithJsonSchema,
+    model_validator,
+)
 
 from dockstack.docker.address import advertise_fault
 from dockstack.model import Address
 from dockstack.settings.common import (
     Copies,
+    FilePath,
     Flag,
+    Host,
     Hosts,
     Line,
     Model,
@@ -23,12 +34,21 @@ from dockstack.settings.common import (
     TlsSettings,
     Whole,
     Word,
+    ZookeeperPath,
 )
 
 
 def _advertise(value: Any) -> Any:
     if not isinstance(value, str) or advertise_fault(value):
         raise ValueError(advertise_fault(str(value)))
+    return value
+
+
+def _some_time(value: float) -> float:
+    if not value:
+        raise ValueError(
+            "is 0, which is no limit at all in SmartStack's nerve; every check has one here: give the seconds"
+        )
     return value
 
 
@@ -45,9 +65,9 @@ class CheckSettings(Model):
     """What every check has; `host` and `port` default to the service's."""
 
     name: str | None = None
-    host: str | None = None
+    host: Host | None = None
     port: Port | None = None
-    timeout: Seconds = 0.1
+    timeout: Annotated[Seconds, AfterValidator(_some_time)] = 0.1
     rise: Whole = Field(default=1, ge=1)
     fall: Whole = Field(default=1, ge=1)
     module: str | None = Field(default=None, min_length=1)
@@ -222,7 +242,7 @@ class AnyService(Model):
     load_test_concurrency: Copies | None = None
 
     zk_hosts: Hosts = ()
-    zk_path: str | None = None
+    zk_path: ZookeeperPath | None = None
     use_path_encoding: Annotated[bool, BeforeValidator(_only_literal_true), WithJsonSchema({})] = False
     node_type: Literal["ephemeral_sequential", "persistent_sequential", "persistent", "ephemeral"] = (
         "ephemeral_sequential"
@@ -240,13 +260,13 @@ class AnyService(Model):
     etcd_session_timeout: Number = Field(default=10.0, gt=0)
 
     file_directory: str | None = None
-    file_path: str | None = None
+    file_path: FilePath | None = None
 
 
 class NerveService(AnyService):
     """One service: its address, its checks, and its reporter."""
 
-    host: str
+    host: Host
     port: Port
 
 
@@ -256,7 +276,7 @@ class ContainerService(AnyService):
 
     container: Text = Field(min_length=1)
     container_port: Port
-    host: str | None = None
+    host: Host | None = None
     advertise: Annotated[str, BeforeValidator(_advertise)] = "host"
 
     @model_validator(mode="after")

@@ -82,7 +82,7 @@ def _fixed(before: SynapseSettings, now: SynapseSettings) -> list[str]:
     keys = [key for key in FIXED if getattr(before.haproxy, key, None) != getattr(now.haproxy, key, None)]
     return [
         *(f"haproxy.{key}" for key in keys),
-        *(["file_output"] if before.file_output != now.file_output else []),
+        *(name for name in ("file_output", "statsd") if getattr(before, name) != getattr(now, name)),
     ] + [
         name
         for name in sorted({*before.sections, *now.sections})

@@ -1,4 +1,5 @@
-"""The clients of checks: imported by the first service that needs them, and named where they are missing."""
+"""The clients of checks: imported by the first service that needs them, before its first check, which has no time for
+it; and named where they are missing."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ import pytest
 from dockstack.configure import file
 from dockstack.errors import ConfigurationError
 
-CLIENTS = ("aiormq", "asyncpg", "grpc", "redis")
+CLIENTS = ("aiohttp", "aiomysql", "aiormq", "asyncpg", "grpc", "redis")
 
 
 def a_file(directory: Path, *checks: str) -> Path:
@@ -53,7 +54,7 @@ def test_a_missing_client_is_named_with_its_extra_before_anything_starts(
 
 def imported(path: Path) -> list[str]:
     """Which of the clients a program has in memory that has made this file ready to run."""
-    kinds = ("exec", "grpc", "postgresql", "rabbitmq", "redis")
+    kinds = ("exec", "grpc", "http", "mysql", "postgresql", "rabbitmq", "redis")
     program = (
         "import sys; from pathlib import Path; from dockstack.configure import file\n"
         f"import {', '.join(f'dockstack.nerve.checks.{kind}' for kind in kinds)}\n"
@@ -65,10 +66,9 @@ def imported(path: Path) -> list[str]:
 
 
 def test_a_client_is_imported_only_by_what_uses_it(tmp_path: Path) -> None:
-    assert (
-        imported(a_file(tmp_path, "{type: tcp}", "{type: noop}", "{type: exec, command: x}", "{type: postgresql}"))
-        == []
-    )
+    small = ("{type: tcp}", "{type: noop}", "{type: exec, command: x}", "{type: postgresql}", "{type: mysql}")
+    assert imported(a_file(tmp_path, *small)) == []
     assert imported(a_file(tmp_path, "{type: redis}")) == ["redis"]
-    every = ("{type: rabbitmq}", "{type: postgresql, username: u}", "{type: grpc}", "{type: redis}")
+    clients = ("{type: rabbitmq}", "{type: postgresql, username: u}", "{type: grpc}", "{type: redis}")
+    every = (*clients, "{type: http, uri: /}", "{type: mysql, username: u}")
     assert imported(a_file(tmp_path, *every)) == list(CLIENTS)

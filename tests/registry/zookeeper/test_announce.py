@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 import pytest
 from kazoo.client import KazooClient
+from kazoo.security import make_acl, make_digest_acl
 
-from dockstack.errors import RegistryUnavailable
+from dockstack.errors import RegistryRefused, RegistryUnavailable
 from dockstack.registry import NodeKind
 from dockstack.registry.codec import encode
 from dockstack.registry.zookeeper import ZooKeeper
@@ -300,6 +302,25 @@ async def test_a_name_that_cannot_be_taken_says_why(zookeeper: ZooKeeperServer, 
     async with opened(at(zookeeper.port, root=root)) as registry:
         with pytest.raises(RegistryUnavailable, match="NotEmpty"):
             await registry.put(copy(1, kind=NodeKind.EPHEMERAL))
+
+
+async def test_what_an_acl_forbids_is_refused_with_what_to_do_and_changes_nothing(
+    zookeeper: ZooKeeperServer, kazoo: KazooClient, root: str
+) -> None:
+    read_only = [make_acl("world", "anyone", read=True)]
+    async with opened(at(zookeeper.port, root=root)) as registry:
+        lease = await registry.put(copy(1))
+        kazoo.set_acls(f"{root}{PATH}/{lease.node}", read_only)
+        kazoo.create(f"{root}/mine", b"", acl=[*read_only, make_digest_acl("u", "p", all=True)], makepath=True)
+        first = copy(1)
+        for wish in (replace(first, instance=replace(first.instance, weight=5)), copy(2, path="/mine/deep")):
+            with pytest.raises(
+                RegistryRefused, match="cannot be written: NoAuth: the ACL does not let this user; give"
+            ):
+                await registry.put(wish)
+        assert registry.holds(lease)
+        await registry.remove(lease)
+        assert kazoo.get_children(root + PATH) == []
 
 
 async def test_two_keys_with_one_name_share_it_until_the_last_gives_it_up(

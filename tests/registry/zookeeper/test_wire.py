@@ -25,6 +25,7 @@ from dockstack.registry.zookeeper.wire import (
     unwatch,
     watch_below,
     welcome,
+    words,
 )
 
 
@@ -70,6 +71,19 @@ def test_a_reply_shorter_than_its_header_is_refused(length: int) -> None:
 )
 def test_error_numbers_are_aiozks_exceptions(number: int, kind: type[exc.ResponseError]) -> None:
     assert isinstance(failure(number), kind)
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (-102, "NoAuth: the ACL does not let this user; give "),
+        (-108, "NoChildrenForEphemerals: a part of the path "),
+        (-125, "error -125: the path's quota is exceeded"),
+        (-127, "error -127"),
+    ],
+)
+def test_a_refusal_says_what_to_do_where_that_is_known(number: int, text: str) -> None:
+    assert words(failure(number)).startswith(text)
 
 
 @pytest.mark.parametrize("number", [-125, -127, 5])

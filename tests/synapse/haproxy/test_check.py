@@ -49,7 +49,7 @@ async def test_a_check_that_cannot_be_run_is_a_refusal(tmp_path: Path) -> None:
 
 async def test_a_command_that_takes_too_long_is_a_refusal_with_what_it_said() -> None:
     before = time.monotonic()
-    checked = await shell("echo so far; exec sleep 30", 0.3)
+    checked = await shell("echo so far; exec sleep 30", 0.3, "missing")
     assert not checked.accepted
     assert checked.lines[0] == "so far"
     assert "was not done after 0.3 s" in checked.lines[1]
@@ -57,14 +57,14 @@ async def test_a_command_that_takes_too_long_is_a_refusal_with_what_it_said() ->
 
 
 async def test_nothing_of_a_command_that_takes_too_long_is_left(tmp_path: Path) -> None:
-    checked = await shell(f"sleep 30 & echo $! >{tmp_path}/pid; wait", 0.5)
+    checked = await shell(f"sleep 30 & echo $! >{tmp_path}/pid; wait", 0.5, "missing")
     assert not checked.accepted
     child = int((tmp_path / "pid").read_text())
     await eventually(lambda: not _is_alive(child), "its child ends with it", 5)
 
 
 async def test_what_a_command_is_to_begin_is_left_when_it_takes_too_long(tmp_path: Path) -> None:
-    checked = await shell(f"sleep 30 & echo $! >{tmp_path}/pid; wait", 0.5, begins=True)
+    checked = await shell(f"sleep 30 & echo $! >{tmp_path}/pid; wait", 0.5, "missing", begins=True)
     assert not checked.accepted
     child = int((tmp_path / "pid").read_text())
     assert _is_alive(child)
@@ -80,9 +80,15 @@ def _is_alive(pid: int) -> bool:
 
 async def test_a_daemon_left_behind_does_not_hold_the_command() -> None:
     before = time.monotonic()
-    assert (await shell("sleep 20 & echo done", 15)).lines == ("done",)
+    assert (await shell("sleep 20 & echo done", 15, "missing")).lines == ("done",)
     assert time.monotonic() - before < 15
 
 
 async def test_a_command_has_the_shell() -> None:
-    assert (await shell('test "$(echo a b | wc -w)" -eq 2 && echo yes >&2', 5)).lines == ("yes",)
+    assert (await shell('test "$(echo a b | wc -w)" -eq 2 && echo yes >&2', 5, "missing")).lines == ("yes",)
+
+
+async def test_a_command_that_is_not_there_is_told_apart_from_one_that_refuses() -> None:
+    gone = await shell("/there-is-none.sh reload", 5, "reload_command is missing")
+    assert (gone.accepted, gone.lines[-1]) == (False, "reload_command is missing")
+    assert (await shell("echo no; exit 1", 5, "missing")).lines == ("no",)

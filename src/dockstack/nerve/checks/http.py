@@ -19,6 +19,8 @@ _AS_WRITTEN = bytes(range(0x21, 0x7F)).decode()  # what stands in a URI as the u
 
 def build(settings: HttpCheck, target: Address) -> Check:
     """The check with its TLS context; raises OSError when `ca_file` cannot be read."""
+    import aiohttp  # noqa: F401 - at the start, where there is time for it
+
     context = _tls(settings) if settings.ssl else None
     path = quote(settings.uri if settings.uri.startswith("/") else f"/{settings.uri}", safe=_AS_WRITTEN)
 

@@ -33,6 +33,8 @@ _NATIVE_PASSWORD = b"mysql_native_password"
 
 def build(settings: MysqlCheck, target: Address) -> Check:
     """The handshake check, or with a username the check that logs in and asks."""
+    if settings.username is not None:
+        import aiomysql  # noqa: F401 - at the start, where there is time for it
 
     async def greeted(target: Address) -> None:
         await handshake(target, settings.timeout * _POLITE)

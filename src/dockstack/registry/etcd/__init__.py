@@ -63,6 +63,10 @@ class Etcd:
     def state(self) -> str:
         return self.gateway.state
 
+    @property
+    def reachable(self) -> bool:
+        return self.gateway.is_up
+
     async def put(self, registration: Registration) -> Lease:
         return await self.announcements.put(registration)
 

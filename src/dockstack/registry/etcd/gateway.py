@@ -78,6 +78,11 @@ class Gateway:
         """That of the store when a member last spoke of it, if it may be asked for that."""
 
     @property
+    def is_up(self) -> bool:
+        """Whether a member answers."""
+        return self._up
+
+    @property
     def state(self) -> str:
         """One line for the status page."""
         if self._up:

@@ -83,6 +83,12 @@ class _FileRegistry:
                 return str(trouble)
         return f"directory {self._place.root}"
 
+    @property
+    def reachable(self) -> bool:
+        # One directory stands for all, which are below one root: this is asked in each round of each service.
+        first = next(iter(self._directories.values()), None)
+        return first is None or not isinstance(first.contents.peek(), RegistryUnavailable)
+
     async def put(self, registration: Registration) -> Lease:
         data, prefix = encode(registration), _prefix(registration)
         directory = self._directory(registration.path)

@@ -50,6 +50,10 @@ class ZooKeeper:
     def state(self) -> str:
         return self.session.state
 
+    @property
+    def reachable(self) -> bool:
+        return self.session.is_connected
+
     async def put(self, registration: Registration) -> Lease:
         return await self.announcements.put(registration)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from aiozk import exc
 
-from dockstack.errors import RegistryUnavailable
+from dockstack.errors import RegistryRefused, RegistryUnavailable
 from dockstack.events import Emit
 from dockstack.registry import Lease, Registration
 from dockstack.registry.codec import encode, node_prefix
@@ -23,6 +23,7 @@ from dockstack.registry.zookeeper.connection import Interrupted
 from dockstack.registry.zookeeper.nodes import Attempt, Draft, Node
 from dockstack.registry.zookeeper.paths import make, under
 from dockstack.registry.zookeeper.session import Session
+from dockstack.registry.zookeeper.wire import words
 from dockstack.runtime.latest import Latest
 from dockstack.runtime.loops import until_done
 
@@ -80,7 +81,12 @@ class Announcements:
         draft = Draft(above, node_prefix(registration), encode(registration), registration.kind)
         async with self._call(f"{above} cannot be written"), self._turn(registration.key) as entry:
             before = entry.held
-            node = await self._rewritten(before, draft) or await self._created(entry, draft)
+            try:
+                node = await self._rewritten(before, draft) or await self._created(entry, draft)
+            except exc.ResponseError as error:
+                if entry.attempt is None:
+                    raise RegistryRefused(f"{above} cannot be written: {words(error)}") from None
+                raise
             held = self._keep(entry, registration, draft, node)
             if before is not None and before.node.path in self._left:
                 try:
@@ -307,4 +313,4 @@ class Announcements:
         except TimeoutError:
             raise RegistryUnavailable(f"{what} within {limit:.1f} s ({self._session.state})") from None
         except exc.ResponseError as error:
-            raise RegistryUnavailable(f"{what}: {error}") from None
+            raise RegistryUnavailable(f"{what}: {words(error)}") from None

@@ -27,7 +27,7 @@ from dockstack.registry.codec import Decoding, sequence_of
 from dockstack.registry.events import NodeUnread
 from dockstack.registry.zookeeper.paths import join, make, parent, under
 from dockstack.registry.zookeeper.session import Session
-from dockstack.registry.zookeeper.wire import unwatch, watch_below
+from dockstack.registry.zookeeper.wire import unwatch, watch_below, words
 from dockstack.runtime.pace import pauses
 
 T = TypeVar("T")
@@ -69,7 +69,7 @@ class Discovery:
         except exc.NoNode:
             return Snapshot((), missing=True)
         except exc.ResponseError as error:
-            raise RegistryUnavailable(f"{where} cannot be read: {error}") from error
+            raise RegistryUnavailable(f"{where} cannot be read: {words(error)}") from error
         if once.hidden and not once.nodes:
             raise RegistryUnavailable(f"{where}: this user may not read any of its nodes")
         return once.snapshot()
@@ -116,7 +116,8 @@ class Discovery:
                 follower.restart()
                 if self._session.is_connected and str(error) != said:  # the session tells of a lost connection
                     said = str(error)
-                    self._emit(Warn(f"{path} cannot be read: {error}; trying on"))
+                    why = words(error) if isinstance(error, exc.ResponseError) else said
+                    self._emit(Warn(f"{path} cannot be read: {why}; trying on"))
             await asyncio.sleep(next(waits))
 
     async def _current(self, path: str, follower: _Follower) -> Snapshot:

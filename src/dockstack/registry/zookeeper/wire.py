@@ -43,6 +43,15 @@ def unwatch(path: str) -> Request:
     return RemoveWatchesRequest(path=path, type=_ANY_KIND)
 
 
+_ADVICE = {
+    exc.NoAuth.error_code: "the ACL does not let this user; give USER:PASSWORD@ in the URL, zk_auth or auth "
+    "in a file, or change the ACL",
+    exc.NoChildrenForEphemerals.error_code: "a part of the path is an ephemeral node; choose another path",
+    exc.NotEmpty.error_code: "there are nodes below it; delete them",
+    -125: "the path's quota is exceeded; raise it",
+}
+
+
 class ServerRefused(exc.ResponseError):  # type: ignore[misc]
     """An error number that aiozk has no class for, such as an exceeded quota (-125)."""
 
@@ -135,3 +144,9 @@ def failure(number: int) -> exc.ResponseError:
     """The exception for an error number of the server."""
     known = exc.response_error_xref.get(number)
     return ServerRefused(number) if known is None else known()
+
+
+def words(error: exc.ResponseError) -> str:
+    """What the server refused a request for, and what to do about it where that is known."""
+    advice = _ADVICE.get(error.error_code)
+    return f"{error}: {advice}" if advice else str(error)

@@ -18,6 +18,9 @@ _MOST = 1 << 20
 _LONGEST = 2000
 """Characters of a line that are kept: HAProxy repeats what it does not like, and that may be 16 KB long."""
 
+_NOT_RUN = (126, 127)
+"""Exit statuses of a shell for a command that may not be run, or is not there."""
+
 _PID = re.compile(r"(?<=^\[ALERT\])\s+\(\d+\) :")
 """The process id in an alert: without it the same fault makes the same words each time."""
 
@@ -46,15 +49,16 @@ async def check_file(binary: Path, file: Path, limit: float) -> Checked:
     return await _run((str(binary), "-c", "-f", str(file)), limit)
 
 
-async def shell(command: str, limit: float, *, begins: bool = False) -> Checked:
+async def shell(command: str, limit: float, missing: str, *, begins: bool = False) -> Checked:
     """A command of the user's, by /bin/sh; exit status 0 within `limit` seconds is a success.
 
-    One that is not done by then is killed, with all that it has begun: but not where what it `begins` is its purpose.
+    `missing` is said as well when the shell does not find the command, or may not run it. One that is not done in time
+    is killed, with all that it has begun: but not where what it `begins` is its purpose.
     """
-    return await _run(("/bin/sh", "-c", command), limit, alone=begins)
+    return await _run(("/bin/sh", "-c", command), limit, missing, alone=begins)
 
 
-async def _run(arguments: tuple[str, ...], limit: float, alone: bool = False) -> Checked:
+async def _run(arguments: tuple[str, ...], limit: float, missing: str = "", *, alone: bool = False) -> Checked:
     # A file and no pipe: a daemon that the command leaves behind would hold the pipe open.
     with tempfile.TemporaryFile() as said:
         try:
@@ -72,7 +76,8 @@ async def _run(arguments: tuple[str, ...], limit: float, alone: bool = False) ->
             if process.returncode is None:
                 with suppress(ProcessLookupError, PermissionError):  # all of them run as another user
                     (os.kill if alone else os.killpg)(process.pid, signal.SIGKILL)
-        return Checked(status == 0, _lines(said))
+        lines = _lines(said)
+        return Checked(status == 0, (*lines, missing) if missing and status in _NOT_RUN else lines)
 
 
 def _lines(said: IO[bytes]) -> tuple[str, ...]:

@@ -29,6 +29,12 @@ RELOAD = 30.0
 """Seconds that a reload may take: 10,000 servers need one or two."""
 
 
+_NO_CHECK = "check_command cannot be found or may not be run: correct it"
+_NO_RELOAD = (
+    "reload_command cannot be found or may not be run: correct it, or leave it out: synapse runs HAProxy itself then"
+)
+
+
 class Engine(Protocol):
     """What the writer needs of whoever runs HAProxy."""
 
@@ -117,7 +123,7 @@ class Managed:
 
     async def check(self, candidate: Path) -> Checked:
         if self._check_command is not None:
-            return await shell(self._check_command, CHECK)
+            return await shell(self._check_command, CHECK, _NO_CHECK)
         return await check_file(self._binary.path, candidate, CHECK)
 
     async def reload(self) -> Reloaded:
@@ -170,12 +176,12 @@ class External:
         return ""
 
     async def check(self, candidate: Path) -> Checked:
-        return Checked(True) if self._check_command is None else await shell(self._check_command, CHECK)
+        return Checked(True) if self._check_command is None else await shell(self._check_command, CHECK, _NO_CHECK)
 
     async def reload(self) -> Reloaded:
         if self._reload_command is None:
             raise HaproxyUnavailable("there is no reload_command")
-        done = await shell(self._reload_command, RELOAD, begins=True)
+        done = await shell(self._reload_command, RELOAD, _NO_RELOAD, begins=True)
         return Reloaded(done.accepted, done.lines)
 
     async def stop(self) -> None:

@@ -11,6 +11,7 @@ from dockstack.model import Catalog, Entry, Instance
 from dockstack.registry.url import is_name
 from dockstack.settings.synapse import SynapseService
 from dockstack.synapse.events import ServerRefused, ServiceRefused
+from dockstack.synapse.haproxy.binds import Bind
 from dockstack.synapse.haproxy.document import Frame, Picture, draft
 from dockstack.synapse.haproxy.model import Document, Running, Server
 from dockstack.synapse.haproxy.sound import Sound
@@ -140,18 +141,32 @@ class Drafts:
                 hit.append(service)
         return self._draft(dict.fromkeys(hit))
 
-    def leave(self, services: Iterable[tuple[str, str]]) -> frozenset[str]:
+    def leave(
+        self, services: Iterable[tuple[str, str]], missed: Mapping[str, tuple[Bind, ...]] = MappingProxyType({})
+    ) -> frozenset[str]:
         """Leaves the settings of these services as they were when HAProxy took them last, or the services out, until
-        their settings change. Returns what is new for it, as `take` does. Each is a service, and HAProxy's words.
+        their settings change or `retry` is called. Returns what is new for it, as `take` does. Each is a service, and
+        HAProxy's words; `missed` are the addresses that it cannot have, by service.
         """
         if self._given is None or self._frame is None:
             return frozenset()
-        hit = self._sound.leave(services, self._given, self._frame)
+        hit = self._sound.leave(services, self._given, self._frame, missed)
         if not hit:
             return frozenset()
         for name in hit:
             self._emit(ServiceRefused(self._sound.sentence(name)))
         reframed = self._reframe(self._given)
+        return self._draft(reframed) | reframed
+
+    @property
+    def missed(self) -> Mapping[str, tuple[Bind, ...]]:
+        """The addresses, by service, for want of which a service is not served as it is wanted."""
+        return self._sound.missed
+
+    def retry(self, services: Iterable[str]) -> frozenset[str]:
+        """Wants these services, which were left, as they are given; returns what is new for it, as `take` does."""
+        self._sound.forgive(services)
+        reframed = frozenset[str]() if self._given is None else self._reframe(self._given)
         return self._draft(reframed) | reframed
 
     def trust(self, document: Document) -> None:

@@ -222,6 +222,8 @@ def test_2_6_adds_a_cookie_server_only_where_the_cookie_has_no_effect() -> None:
         (NEW, r"check agent-send a\n", "quoted"),
         (NEW, "check ; disable server b/a", "quoted"),
         (NEW, "check <<", "quoted"),
+        (NEW, "cookie a;quit check", "quoted"),
+        (NEW, f"cookie {'x' * LONGEST_OPTIONS} check", "too many for a command"),
         (NEW, f"check sni {'x' * LONGEST_OPTIONS}", "too many for a command"),
     ],
 )

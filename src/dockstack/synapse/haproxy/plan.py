@@ -248,7 +248,7 @@ class _Difference:
 
     def _refusal(self, server: Server) -> str | None:
         """Why this version cannot be given the server by `add server`, or None."""
-        sent = sent_options(server.options, self.traits.default_server)
+        sent = f"{server.cookie or ''} {sent_options(server.options, self.traits.default_server)}"
         if not _READ_IN_ANOTHER_WAY.isdisjoint(sent) or "<<" in sent:
             return "its options are quoted, which the Runtime API reads in another way"
         if len(sent.encode()) > LONGEST_OPTIONS:

@@ -370,6 +370,45 @@ async def test_a_registration_whose_fault_haproxy_hides_takes_nobody_else_along(
         assert len(stand.told.of(ServerRefused)) == 1
 
 
+@pytest.mark.parametrize("options", ["chekc inter 5s", 'check "', "track nobody/x", "cookie a;b check"])
+async def test_registrations_that_cannot_be_served_do_not_empty_a_backend(
+    stand: Stand, backs: Origins, options: str
+) -> None:
+    good = "cookie" in options  # HAProxy takes that one from a file
+    async with applying(stand, stand.settings({"web": stand.service("web", TCP)})) as running:
+        await running.apply(web=await backs.start("a", "b"))
+        async with Load(stand.ports["web"]) as load:
+            (bad,) = await backs.start("x", haproxy_server_options=options)
+            await running.apply(web=[bad, *await backs.start("b")])
+            await running.apply(web=[bad])
+            await serves(running, "web", {"x"} if good else {"b"})
+            await load.more(20)
+            said = "service web: no instance that is registered can be served; the 1 of before stay in service"
+            assert (said in running.applier.trouble) is not good
+            assert running.applier.reloads == int(good)
+            await running.apply(web=await backs.start("c"))
+            await serves(running, "web", {"c"})
+        assert load.bad == 0
+        assert running.applier.trouble == ()
+
+
+async def test_a_restart_with_registrations_that_cannot_be_served_keeps_what_serves(
+    stand: Stand, backs: Origins
+) -> None:
+    settings = stand.settings({"web": stand.service("web")})
+    async with applying(stand, settings, leave=True) as running:
+        await running.apply(web=await backs.start("a", "b"))
+        await running.until(lambda: "server b_" in stand.file(), "the file follows")
+    async with Load(stand.ports["web"]) as load, applying(stand, settings) as running:
+        await running.apply(web=await backs.start("x", haproxy_server_options='check "'))
+        await serves(running, "web", {"a", "b"})
+        assert running.applier.reloads == 0
+        assert load.bad == 0
+        await process.end(process.ours(stand.place.master_socket), gently=False)
+        await running.until(lambda: bool(stand.told.of(HaproxyEnded)), "ended")
+        await serves(running, "web", {"a", "b"})
+
+
 async def test_it_starts_without_a_server_that_haproxy_does_not_take(stand: Stand, backs: Origins) -> None:
     async with applying(stand, stand.settings({"web": stand.service("web")})) as running:
         bad = await backs.start("bad", haproxy_server_options="nonsense here")

@@ -234,6 +234,13 @@ def test_what_add_server_refuses_is_a_reload(version: tuple[int, int], options: 
     assert "service b: server c" in str(found.reload_reasons[0])
 
 
+def test_nobody_leaves_for_a_server_that_haproxy_has_refused() -> None:
+    new = server("c", 3)
+    found = plan(*world(NEW, [A], [new]), refused=frozenset({("b", "c")}))
+    assert found.steps == ()
+    assert "HAProxy has refused it" in str(found.reload_reasons)
+
+
 @pytest.mark.parametrize(
     "options", ["check resolvers dns init-addr none resolve-prefer ipv4", "check enabled", "sni req.hdr(x)"]
 )

@@ -312,6 +312,8 @@ class Applier:
                 for service, reasons in (await seat.drive(self._drafts.wanted, self._policy.commands)).items():
                     looked.setdefault(service, []).extend(reasons)
         if looked:
+            if all(seat.current for seat in self._seats):
+                self._drafts.prove(service for service, reasons in looked.items() if not reasons)
             self._reloader.note(looked)
             self._put_file()
 

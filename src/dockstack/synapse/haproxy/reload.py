@@ -183,8 +183,7 @@ class Reloader:
             blame = await self._blame(checked, rendered.text, document)
             if not (blame.servers or blame.services):
                 break
-            self._redrafted |= self._parts.drafts.refuse(blame.servers)
-            left = self._parts.drafts.leave(blame.services)
+            left = self._parts.drafts.refuse(blame.servers) | self._parts.drafts.leave(blame.services)
             self._redrafted |= left
             self._left = self._left or bool(left)
             document = self._parts.drafts.wanted

@@ -22,7 +22,7 @@ from dockstack.synapse.events import (
     ServerRefused,
     ServiceRefused,
 )
-from dockstack.synapse.haproxy import master, process, reload
+from dockstack.synapse.haproxy import apply, link, master, process, reload
 from dockstack.synapse.haproxy.model import Admin
 from dockstack.synapse.haproxy.seat import Seat
 from tests.servers.haproxy import HaproxyBinary
@@ -747,6 +747,46 @@ async def test_a_haproxy_that_is_killed_is_started_again(stand: Stand, backs: Or
             await stand.master()
         await running.apply(web=await backs.start("b", "c"))
         assert await answers(stand.ports["web"]) == {"b", "c"}
+
+
+async def test_a_worker_that_is_deaf_for_a_moment_is_left_alone(
+    stand: Stand, backs: Origins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be swapped out, or stopped by a debugger; its sessions are worth more than a moment."""
+    monkeypatch.setattr(link, "LIMIT", 0.2)
+    monkeypatch.setattr(apply, "_DEAF", 1.5)
+    async with applying(stand, stand.settings({"web": stand.service("web")})) as running:
+        await running.apply(web=await backs.start("a"))
+        haproxy = await stand.master()
+        (worker,) = (pid for pid in process.ours(stand.place.master_socket) if pid != haproxy)
+        await asyncio.sleep(1.6)  # it is older than the time that it may be deaf
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            running.put(web=await backs.start("a", "b"))
+            await running.until(lambda: "did not answer" in stand.told.texts(), "deaf")
+            await running.until(lambda: "no HAProxy answers on" in str(running.applier.trouble), "tried again")
+            await asyncio.sleep(0.6)
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        await running.applied()
+        await serves(running, "web", {"a", "b"})
+        assert await stand.master() == haproxy
+
+
+async def test_a_worker_that_stays_deaf_is_replaced(
+    stand: Stand, backs: Origins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "LIMIT", 0.2)
+    monkeypatch.setattr(apply, "_DEAF", 0.5)
+    async with applying(stand, stand.settings({"web": stand.service("web")})) as running:
+        await running.apply(web=await backs.start("a"))
+        haproxy = await stand.master()
+        (worker,) = (pid for pid in process.ours(stand.place.master_socket) if pid != haproxy)
+        os.kill(worker, signal.SIGSTOP)
+        await running.apply(web=await backs.start("a", "b"))
+        await serves(running, "web", {"a", "b"})
+        assert worker not in process.ours(stand.place.master_socket)
+        assert await stand.master() != haproxy
 
 
 async def test_a_haproxy_that_dies_in_a_reload_is_started_again(stand: Stand, backs: Origins) -> None:

@@ -31,7 +31,7 @@ _TRY = 0.25
 """Seconds of one try to reach a worker; between two tries the writer looks at everything else."""
 
 _DEAF = 15.0
-"""Seconds after which a HAProxy of ours that never answers is started anew."""
+"""Seconds without any answer after which a HAProxy of ours is started anew."""
 
 _OLD_ENOUGH = 10.0
 """Seconds of life after which a HAProxy that ends is started again without a pause."""
@@ -68,6 +68,7 @@ class Applier:
         self._aged: frozenset[str] = frozenset()
         self._found = False
         self._started = 0.0
+        self._deaf_since: float | None = None
         self._start_at = 0.0
         self._starts: Iterator[float] = pauses(5.0, random.random)
         self._inspect_at = 0.0
@@ -237,7 +238,7 @@ class Applier:
         return True
 
     def _await_answers(self) -> None:
-        self._started = asyncio.get_running_loop().time()
+        self._started, self._deaf_since = asyncio.get_running_loop().time(), None
         for seat in self._seats:
             seat.drop()
         self._tasks.create_task(self._await_end())
@@ -276,10 +277,14 @@ class Applier:
                 self._touched |= self._drafts.learn(seat.link.running)
         deaf = [seat.path for seat in self._seats if seat.link is None]
         if not deaf:
+            self._deaf_since = None
             return
+        now = asyncio.get_running_loop().time()
+        since = self._deaf_since = now if self._deaf_since is None else self._deaf_since
         if not self._engine.managed:
             self._reloader.note({"": [Reason(None, f"no HAProxy answers on {deaf[0]}")]})
-        elif asyncio.get_running_loop().time() - self._started > _DEAF:
+        elif now - since > _DEAF:
+            self._deaf_since = None
             self._emit(Warn(f"HAProxy does not answer on {deaf[0]} for {_DEAF:g} s: it is started anew"))
             await self._engine.stop()
 

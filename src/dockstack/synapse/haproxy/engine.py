@@ -136,10 +136,11 @@ class Managed:
                     await asyncio.sleep(_AGAIN)
 
     async def stop(self) -> None:
-        if self._process is not None:
-            await process.stop(self._process, self.place, self._drain)
-            self._process.close()
-            self._process = None
+        if (current := self._process) is not None:
+            await process.stop(current, self.place, self._drain)
+            current.close()
+            if self._process is current:  # whoever waits for its end may have been faster
+                self._process = None
 
 
 class External:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 from itertools import pairwise
 
 import pytest
 
+from dockstack import log
 from dockstack.events import WARNING, Event, Note, Recovered, Retrying
-from dockstack.log import LONGEST, SHORTEST, Sparing, to_log
+from dockstack.log import LONGEST, SHORTEST, Aside, Sparing, to_log
 
 
 def record(event: Event, at: float) -> logging.LogRecord:
@@ -62,3 +64,40 @@ def test_an_event_is_a_line_with_its_level(caplog: pytest.LogCaptureFixture) -> 
     to_log(RETRYING)
     (line,) = caplog.records
     assert (line.levelno, line.getMessage()) == (WARNING, str(RETRYING))
+
+
+def test_a_log_that_nobody_reads_holds_up_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "MOST_WAITING", 100)
+    reading, writing = os.pipe()
+    aside = Aside(writing)
+    for number in range(3000):  # more than a pipe holds
+        aside.handle(record(Note(f"{number} {'x' * 100}"), 0.0))
+    found = b""
+    while b" lines of the log were lost before" not in found:
+        found += os.read(reading, 65536)
+        if found.count(b"\n") < 3000:
+            aside.handle(record(Note("late"), 0.0))
+    assert found.startswith(b"0 x")
+    aside.finish()
+    os.close(writing)
+    os.close(reading)
+
+
+def test_a_log_whose_reader_is_gone_holds_up_nothing() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    aside = Aside(writing)
+    aside.handle(record(Note("x"), 0.0))
+    aside.finish()
+    os.close(writing)
+
+
+def test_all_that_was_said_is_written_at_the_end() -> None:
+    reading, writing = os.pipe()
+    aside = Aside(writing)
+    for number in range(100):
+        aside.handle(record(Note(str(number)), 0.0))
+    aside.finish()
+    os.close(writing)
+    with os.fdopen(reading) as file:
+        assert file.read().split() == [str(number) for number in range(100)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -42,21 +41,26 @@ def live(
     """The daemon from here on: its lock, its log, its loop."""
     import uvloop
 
-    from dockstack.log import Sparing
-    from dockstack.runtime.process import locked, raise_file_limit
+    from dockstack.log import Aside, Sparing
+    from dockstack.runtime.process import hold_standard_streams, locked, raise_file_limit
 
     level = logging.DEBUG if os.environ.get("DEBUG") else logging.INFO
-    logging.basicConfig(stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(message)s")
+    hold_standard_streams()
+    aside = Aside(2)
+    logging.basicConfig(handlers=[aside], level=level, format="%(asctime)s %(levelname)s %(message)s")
     for library in ("asyncio", "aiobotocore", "botocore"):
         logging.getLogger(library).setLevel(logging.WARNING)
     log = logging.getLogger("dockstack")
     log.addFilter(Sparing())
     raise_file_limit()
-    with locked(run_dir, role):
-        log.info("dockstack %s %s, pid %s, run directory %s", role, __version__, os.getpid(), run_dir)
-        for warning in warnings:
-            log.warning("%s", warning)
-        uvloop.run(_with_orphans(life))
+    try:
+        with locked(run_dir, role):
+            log.info("dockstack %s %s, pid %s, run directory %s", role, __version__, os.getpid(), run_dir)
+            for warning in warnings:
+                log.warning("%s", warning)
+            uvloop.run(_with_orphans(life))
+    finally:
+        aside.finish()
 
 
 async def _with_orphans(life: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -154,3 +154,11 @@ def test_orphans_are_collected_and_children_left_to_their_owner(loop: str) -> No
     done = subprocess.run([sys.executable, "-c", PID_1, loop], check=True, capture_output=True, text=True, timeout=120)
     left, most = map(int, done.stdout.split())
     assert (left, most > 0) == (0, True), "no orphan was ever there: the test proves nothing"
+
+
+def test_standard_descriptors_that_were_closed_are_held() -> None:
+    code = (
+        "import os; from dockstack.runtime.process import hold_standard_streams; os.close(1); os.close(2); "
+        "hold_standard_streams(); os.write(1, b'x'); os._exit(os.open(os.devnull, os.O_RDONLY))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=20).returncode == 3

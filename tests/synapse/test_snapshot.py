@@ -55,6 +55,13 @@ SAVED = st.builds(
 ONE = Saved("mark", Entry((Instance("h", 80, "n", 7, 3, "opt", '{"a":1}'),)), {"n_h:80": 7}, "{}")
 
 
+def test_a_file_that_is_nested_without_end_is_unreadable(tmp_path: Path) -> None:
+    path = tmp_path / "snapshot"
+    path.write_bytes(b"[" * 100_000)
+    with pytest.raises(SnapshotUnreadable, match="recursion"):
+        load(path)
+
+
 def service(**discovery: Any) -> SynapseService:
     return SynapseService.model_validate(
         {"discovery": {"method": "zookeeper", "hosts": ["h:1"], "path": "/a", **discovery}}

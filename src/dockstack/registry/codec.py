@@ -25,6 +25,8 @@ _ENCODED_NAME = re.compile(r"base64_([0-9]{1,7})_")
 _ENCODED_NAME_END = re.compile(r"(?:_([0-9]{1,20})?)?\Z")
 _UNFIT_IN_WORD = re.compile(r"[\s\x00-\x1f\x7f-\x9f'\"\\#]")
 _UNFIT_IN_LINE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# What HAProxy replaces by a variable of its environment, which may hold passwords: options can send it anywhere.
+_ENVIRONMENT = re.compile(r"""(?:[^"'\\]|\\.|'[^']*'|"(?:[^"\\$]|\\.)*+")*+"(?:[^"\\$]|\\.)*+\$""")
 _NULLABLE = frozenset({"haproxy_server_options", "labels"})
 
 
@@ -311,5 +313,7 @@ def _options(value: object) -> str:
         raise ValueError(f"the haproxy_server_options {value!r} are no text")
     if _UNFIT_IN_LINE.search(value):
         raise ValueError(f"the haproxy_server_options {value!r} have a line break or a control character in them")
+    if _ENVIRONMENT.match(value):
+        raise ValueError(f"the haproxy_server_options {value!r} have a $ in quotes: it would read the environment")
     compact(value)
     return value

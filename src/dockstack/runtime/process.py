@@ -133,6 +133,15 @@ def _ignore() -> None:
     return
 
 
+def hold_standard_streams() -> None:
+    """Opens the standard descriptors that were closed when we were started, so that nothing else gets their numbers."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
 def raise_file_limit() -> int:
     """Raises the soft limit of open files to the hard one; returns it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -221,7 +221,7 @@ def load(path: Path) -> Mapping[str, Saved]:
         raise SnapshotUnreadable(f"{path}: {error.strerror}") from None
     try:
         return decode(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SnapshotUnreadable(f"{path}: {error}") from None
 
 

@@ -212,3 +212,9 @@ async def test_a_server_that_freezes_after_the_handshake_is_left_at_once(pem: Ce
         assert seen.reason.startswith("no answer")
         assert asyncio.get_running_loop().time() - start < check.deadline + 1, "the deadline"
         assert await asyncio.to_thread(closed.wait, 3)
+
+
+async def test_what_announces_a_frame_without_end_is_left_at_once() -> None:
+    """It would be read into memory until the time is over."""
+    async with saying(b"\x01\x00\x00\xff\xff\xff\xff" + b"x" * 100_000) as port:
+        assert await reason(port) == "this is no AMQP broker: it announces a frame of 4294967296 bytes"

@@ -12,6 +12,7 @@ from typing import TypeVar
 import pytest
 
 from dockstack.model import Instance
+from dockstack.synapse.daemon import layout_of
 from dockstack.synapse.events import (
     Applied,
     CandidateRefused,
@@ -21,7 +22,7 @@ from dockstack.synapse.events import (
     ServerRefused,
     ServiceRefused,
 )
-from dockstack.synapse.haproxy import apply, link, master, process
+from dockstack.synapse.haproxy import apply, link, master, process, reload
 from dockstack.synapse.haproxy.model import Admin
 from dockstack.synapse.haproxy.seat import Seat
 from tests.servers.haproxy import HaproxyBinary
@@ -383,6 +384,45 @@ async def test_a_registration_whose_fault_haproxy_hides_takes_nobody_else_along(
         assert len(stand.told.of(ServerRefused)) == 1
 
 
+@pytest.mark.parametrize("options", ["chekc inter 5s", 'check "', "track nobody/x", "cookie a;b check"])
+async def test_registrations_that_cannot_be_served_do_not_empty_a_backend(
+    stand: Stand, backs: Origins, options: str
+) -> None:
+    good = "cookie" in options  # HAProxy takes that one from a file
+    async with applying(stand, stand.settings({"web": stand.service("web", TCP)})) as running:
+        await running.apply(web=await backs.start("a", "b"))
+        async with Load(stand.ports["web"]) as load:
+            (bad,) = await backs.start("x", haproxy_server_options=options)
+            await running.apply(web=[bad, *await backs.start("b")])
+            await running.apply(web=[bad])
+            await serves(running, "web", {"x"} if good else {"b"})
+            await load.more(20)
+            said = "service web: no instance that is registered can be served; the 1 of before stay in service"
+            assert (said in running.applier.trouble) is not good
+            assert running.applier.reloads == int(good)
+            await running.apply(web=await backs.start("c"))
+            await serves(running, "web", {"c"})
+        assert load.bad == 0
+        assert running.applier.trouble == ()
+
+
+async def test_a_restart_with_registrations_that_cannot_be_served_keeps_what_serves(
+    stand: Stand, backs: Origins
+) -> None:
+    settings = stand.settings({"web": stand.service("web")})
+    async with applying(stand, settings, leave=True) as running:
+        await running.apply(web=await backs.start("a", "b"))
+        await running.until(lambda: "server b_" in stand.file(), "the file follows")
+    async with Load(stand.ports["web"]) as load, applying(stand, settings) as running:
+        await running.apply(web=await backs.start("x", haproxy_server_options='check "'))
+        await serves(running, "web", {"a", "b"})
+        assert running.applier.reloads == 0
+        assert load.bad == 0
+        await process.end(process.ours(stand.place.master_socket), gently=False)
+        await running.until(lambda: bool(stand.told.of(HaproxyEnded)), "ended")
+        await serves(running, "web", {"a", "b"})
+
+
 async def test_it_starts_without_a_server_that_haproxy_does_not_take(stand: Stand, backs: Origins) -> None:
     async with applying(stand, stand.settings({"web": stand.service("web")})) as running:
         bad = await backs.start("bad", haproxy_server_options="nonsense here")
@@ -527,30 +567,121 @@ async def test_a_master_socket_that_was_deleted_does_not_hold_up_reloads(stand: 
         assert stand.told.texts().count("is gone: HAProxy") == 1
 
 
-async def test_a_reload_that_is_refused_leaves_the_old_file_and_worker(stand: Stand, backs: Origins) -> None:
-    """The check cannot see that an address is taken; the new worker does."""
+async def test_a_reload_that_is_refused_leaves_the_old_file_and_worker(stand: Stand, backs: Origins, old: bool) -> None:
+    """Neither the check nor a look at the address can see that a socket cannot be made; the new worker does."""
+    services = {"web": stand.service("web")}
+    async with applying(stand, stand.settings(services)) as running:
+        await running.apply(web=await backs.start("a"))
+        before = stand.file()
+        more = stand.service("more")
+        more["haproxy"] |= {"port": None, "bind_address": str(stand.directory / "missing" / "more.sock")}
+        running.picture = replace(running.picture, services=stand.settings(services | {"more": more}).services)
+        running.put(web=await backs.start("a", "b"))
+        await running.until(lambda: bool(stand.told.of(CandidateRefused)), "refused")
+        await serves(running, "web", {"a", "b"})
+        await running.until(lambda: "server b_" in stand.file(), "the file follows")
+        assert [line for line in stand.file().splitlines() if "server b_" not in line] == before.splitlines()
+        assert running.applier.reloads == 0
+        if not old:  # from 2.7 on it says why
+            await running.until(lambda: bool(stand.told.of(ServiceRefused)), "the service is named")
+            services["other"] = stand.service("other")
+            running.picture = replace(running.picture, services=stand.settings(services | {"more": more}).services)
+            await running.apply(other=await backs.start("c"))
+            await serves(running, "other", {"c"})
+            assert len(stand.told.of(CandidateRefused)) == 1
+        more = stand.service("more")
+        running.picture = replace(running.picture, services=stand.settings(services | {"more": more}).services)
+        await running.apply(more=await backs.start("c"))
+        assert await answers(stand.ports["more"]) == {"c"}
+        assert running.applier.trouble == ()
+
+
+async def test_an_address_that_somebody_else_holds_takes_nobody_else_along(
+    stand: Stand, backs: Origins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HAProxy's check does not see it, and the worker would refuse everybody's connections while it tries."""
+    monkeypatch.setattr(reload, "_MISSED_AGAIN", 0.2)
     services = {"web": stand.service("web")}
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         async with applying(stand, stand.settings(services)) as running:
             await running.apply(web=await backs.start("a"))
-            before = stand.file()
-            stand.ports["more"] = taken.getsockname()[1]
-            services["more"] = stand.service("more")
+            stand.ports["bad"] = taken.getsockname()[1]
+            services |= {"bad": stand.service("bad"), "good": stand.service("good")}
             running.picture = replace(running.picture, services=stand.settings(services).services)
-            running.put(web=await backs.start("a", "b"))
-            await running.until(lambda: bool(stand.told.of(CandidateRefused)), "refused")
-            await serves(running, "web", {"a", "b"})
-            await running.until(lambda: "server b_" in stand.file(), "the file follows")
-            assert [line for line in stand.file().splitlines() if "server b_" not in line] == before.splitlines()
-            assert running.applier.reloads == 0
+            async with Load(stand.ports["web"]) as load:
+                running.put(bad=await backs.start("b"), good=await backs.start("c"))
+                await serves(running, "good", {"c"})
+                await running.applied()
+                await load.more(50)
+            assert load.bad == 0
+            where = f"127.0.0.1:{stand.ports['bad']}"
+            assert "\n".join(running.applier.trouble) == (
+                "service bad: its address cannot be had, the service is left out: "
+                f"{where} cannot be listened on: another program holds it"
+            )
+            assert (running.applier.reloads, stand.told.of(CandidateRefused)) == (1, [])
             taken.close()
-            stand.ports["more"] = free_port()
-            services["more"] = stand.service("more")
-            running.picture = replace(running.picture, services=stand.settings(services).services)
-            await running.apply(more=await backs.start("c"))
-            assert await answers(stand.ports["more"]) == {"c"}
+            await serves(running, "bad", {"b"})
+            await running.applied()
+            assert running.applier.reloads == 2
+            await running.until(lambda: running.applier.trouble == (), "all is well")
+
+
+async def test_it_starts_without_a_service_whose_address_somebody_else_holds(
+    stand: Stand, backs: Origins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reload, "_MISSED_AGAIN", 0.2)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        stand.ports["bad"] = taken.getsockname()[1]
+        services = {"web": stand.service("web"), "bad": stand.service("bad")}
+        async with applying(stand, stand.settings(services)) as running:
+            running.put(web=await backs.start("a"), bad=await backs.start("b"))
+            await serves(running, "web", {"a"})
+            await running.applied()
+            assert stand.told.of(HaproxyEnded) == []
+            taken.close()
+            await serves(running, "bad", {"b"})
+
+
+async def test_a_service_that_moves_to_an_address_that_somebody_else_holds_stays_where_it_is(
+    stand: Stand, backs: Origins
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        async with applying(stand, stand.settings({"web": stand.service("web")})) as running:
+            await running.apply(web=await backs.start("a"))
+            moved = stand.service("web")
+            moved["haproxy"]["port"] = taken.getsockname()[1]
+            running.picture = replace(running.picture, services=stand.settings({"web": moved}).services)
+            await running.apply(web=await backs.start("a", "b"))
+            await serves(running, "web", {"a", "b"})
+            assert "its address cannot be had, the last that it took are in use" in running.applier.trouble[0]
+            assert running.applier.reloads == 0
+
+
+async def test_an_address_of_no_service_that_somebody_else_holds_is_not_loaded(stand: Stand, backs: Origins) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        services = {"web": stand.service("web")}
+        async with applying(stand, stand.settings(services)) as running:
+            await running.apply(web=await backs.start("a"))
+            stats = {"listen stats": ["mode http", f"bind 127.0.0.1:{taken.getsockname()[1]}"]}
+            top = stand.settings(services, extra_sections=stats).haproxy
+            assert top is not None
+            layout = layout_of(top, stand.options)
+            async with Load(stand.ports["web"]) as load:
+                running.picture = replace(running.picture, layout=layout)
+                running.put(web=await backs.start("a", "b"))
+                await running.until(lambda: bool(stand.told.of(CandidateRefused)), "refused")
+                await serves(running, "web", {"a", "b"})
+            assert load.bad == 0
+            assert "another program holds it" in "\n".join(running.applier.trouble)
 
 
 async def test_what_changes_during_the_check_is_in_the_file_that_is_loaded(stand: Stand, backs: Origins) -> None:
@@ -632,46 +763,44 @@ async def test_a_haproxy_that_is_killed_is_started_again(stand: Stand, backs: Or
         assert await answers(stand.ports["web"]) == {"b", "c"}
 
 
-async def frozen(stand: Stand) -> int:
-    """Freezes the worker; returns its process id."""
-    (worker,) = (await master.processes(stand.place.master_socket, 5)).workers
-    os.kill(worker, signal.SIGSTOP)
-    return worker
+async def test_a_worker_that_is_deaf_for_a_moment_is_left_alone(
+    stand: Stand, backs: Origins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be swapped out, or stopped by a debugger; its sessions are worth more than a moment."""
+    monkeypatch.setattr(link, "LIMIT", 0.2)
+    monkeypatch.setattr(apply, "_DEAF", 1.5)
+    async with applying(stand, stand.settings({"web": stand.service("web")})) as running:
+        await running.apply(web=await backs.start("a"))
+        haproxy = await stand.master()
+        (worker,) = (pid for pid in process.ours(stand.place.master_socket) if pid != haproxy)
+        await asyncio.sleep(1.6)  # it is older than the time that it may be deaf
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            running.put(web=await backs.start("a", "b"))
+            await running.until(lambda: "did not answer" in stand.told.texts(), "deaf")
+            await running.until(lambda: "no HAProxy answers on" in str(running.applier.trouble), "tried again")
+            await asyncio.sleep(0.6)
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        await running.applied()
+        await serves(running, "web", {"a", "b"})
+        assert await stand.master() == haproxy
 
 
-async def test_a_haproxy_that_pauses_for_a_while_is_left_alone(
+async def test_a_worker_that_stays_deaf_is_replaced(
     stand: Stand, backs: Origins, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(link, "LIMIT", 0.2)
-    monkeypatch.setattr(apply, "_DEAF", 2.0)
+    monkeypatch.setattr(apply, "_DEAF", 0.5)
     async with applying(stand, stand.settings({"web": stand.service("web")})) as running:
         await running.apply(web=await backs.start("a"))
-        before = await stand.master()
-        await asyncio.sleep(2.1)  # it is older than the time after which a silent one is started anew
-        worker = await frozen(stand)
-        running.put(web=await backs.start("a", "b"))
-        await running.until(lambda: "within" in stand.told.texts(), "the change was not answered")
-        tries = len(stand.told)
-        await asyncio.sleep(0.5)  # a try or two to reach it
-        os.kill(worker, signal.SIGCONT)
-        await running.applied()
-        assert not stand.told.of(HaproxyEnded)
-        assert await stand.master() == before, stand.told[tries:]
-
-
-async def test_a_haproxy_that_does_not_answer_any_more_is_started_anew(
-    stand: Stand, backs: Origins, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(link, "LIMIT", 0.2)
-    monkeypatch.setattr(apply, "_DEAF", 1.0)
-    async with applying(stand, stand.settings({"web": stand.service("web")})) as running:
-        await running.apply(web=await backs.start("a"))
-        await frozen(stand)
-        running.put(web=await backs.start("a", "b"))
-        await running.until(lambda: bool(stand.told.of(HaproxyEnded)), "it is ended")
-        await running.applied()
-        assert await answers(stand.ports["web"]) == {"a", "b"}
-        await stand.master()
+        haproxy = await stand.master()
+        (worker,) = (pid for pid in process.ours(stand.place.master_socket) if pid != haproxy)
+        os.kill(worker, signal.SIGSTOP)
+        await running.apply(web=await backs.start("a", "b"))
+        await serves(running, "web", {"a", "b"})
+        assert worker not in process.ours(stand.place.master_socket)
+        assert await stand.master() != haproxy
 
 
 async def test_a_haproxy_that_is_slow_to_answer_is_given_more_time(

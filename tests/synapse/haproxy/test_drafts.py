@@ -83,6 +83,39 @@ def test_a_server_that_left_is_listed_with_its_id_until_its_time_is_over() -> No
     assert set(servers()) == {"10.0.0.2:80"}
 
 
+def test_where_nothing_that_is_registered_can_be_served_what_was_served_stays() -> None:
+    told: list[Event] = []
+    drafts = Drafts(Names(silent), {}, remember, told.append)
+
+    def take(own: SynapseService, *instances: Instance) -> set[str]:
+        catalog = Catalog(MappingProxyType({"web": Entry(instances)}))
+        drafts.take(Picture(LAYOUT, MappingProxyType({"web": own}), catalog))
+        return {one.name.split("_")[0] for one in drafts.wanted.stanzas["web"].backend.servers}
+
+    bad = replace(B, haproxy_server_options='check "')
+    assert take(OWN, bad) == set()
+    assert take(OWN, A) == {"a"}
+    assert take(OWN, bad) == set()  # nobody knows whether HAProxy takes A
+    take(OWN, A)
+    drafts.prove(["web"])
+    assert take(OWN, bad) == {"a"}
+    assert str(told[-1]) == (
+        "service web: no instance that is registered can be served; the 1 of before stay in service"
+    )
+    drafts.prove(["web"])
+    named = Instance("web.example", 80, "n")
+    assert take(OWN, named) == {"a"}
+    assert drafts.problems == ()  # the name is being looked up
+    assert take(OWN, B) == {"b"}
+    drafts.prove(["web"])
+    assert drafts.refuse([("web", "b_10.0.0.2:80", "no")]) == {"web"}
+    assert drafts.wanted.stanzas["web"].backend.servers == ()
+    assert take(OWN) == set()
+    assert take(OWN, A) == {"a"}
+    drafts.prove(["web"])
+    assert take(OWN.model_copy(update={"use_previous_backends": False}), bad) == set()
+
+
 async def test_a_server_that_left_keeps_the_address_of_its_hosts_name() -> None:
     names = Names(silent, lambda host: ("10.0.0.9",))
     drafts = Drafts(names, {}, remember, silent, History())

@@ -222,6 +222,8 @@ def test_2_6_adds_a_cookie_server_only_where_the_cookie_has_no_effect() -> None:
         (NEW, r"check agent-send a\n", "quoted"),
         (NEW, "check ; disable server b/a", "quoted"),
         (NEW, "check <<", "quoted"),
+        (NEW, "cookie a;quit check", "quoted"),
+        (NEW, f"cookie {'x' * LONGEST_OPTIONS} check", "too many for a command"),
         (NEW, f"check sni {'x' * LONGEST_OPTIONS}", "too many for a command"),
     ],
 )
@@ -230,6 +232,13 @@ def test_what_add_server_refuses_is_a_reload(version: tuple[int, int], options: 
     assert found.steps == ()
     assert why in str(found.reload_reasons)
     assert "service b: server c" in str(found.reload_reasons[0])
+
+
+def test_nobody_leaves_for_a_server_that_haproxy_has_refused() -> None:
+    new = server("c", 3)
+    found = plan(*world(NEW, [A], [new]), refused=frozenset({("b", "c")}))
+    assert found.steps == ()
+    assert "HAProxy has refused it" in str(found.reload_reasons)
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,19 @@ async def one(haproxy: HaproxyBinary, tmp_path: Path) -> AsyncIterator[Small]:
     await process.end(ours(one.place.master_socket), gently=False)
 
 
+@contextmanager
+def pipe_as_error(writing: int) -> Iterator[None]:
+    """The standard error of this process, and of those that it starts, is this end of a pipe."""
+    before = os.dup(2)
+    os.dup2(writing, 2)
+    os.close(writing)
+    try:
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+
+
 async def masters(one: Small) -> int:
     return sum(os.getpgid(pid) == pid for pid in ours(one.place.master_socket))
 
@@ -54,6 +67,18 @@ async def test_a_daemon_line_does_not_take_the_supervision_away(one: Small) -> N
 async def test_it_has_a_session_of_its_own(one: Small) -> None:
     async with started(one) as running:
         assert os.getsid(running.pid) == running.pid != os.getsid(0)
+
+
+async def test_a_log_that_nobody_reads_does_not_hold_it_up(one: Small) -> None:
+    reading, writing = os.pipe()
+    with pipe_as_error(writing):
+        async with started(one):
+            runtime = await reach(one.place)
+            for _ in range(30):  # each is a line of a hundred characters: more than a pipe holds
+                await runtime.ask([f"set server b/a state {to}" for to in ("maint", "ready")] * 20, 5)
+            runtime.close()
+            assert accepts(one.port)
+    os.close(reading)
 
 
 async def test_its_end_is_seen_and_told(one: Small) -> None:

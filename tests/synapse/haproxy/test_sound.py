@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dockstack.settings.synapse import HaproxySettings, SynapseService
+from dockstack.synapse.haproxy.binds import Bind
 from dockstack.synapse.haproxy.document import Frame, frame
 from dockstack.synapse.haproxy.sections import SHARED_TITLE
 from dockstack.synapse.haproxy.sound import Sound
@@ -74,6 +75,17 @@ def test_the_same_settings_are_tried_again_when_that_is_asked_for() -> None:
     sound.forgive()
     assert sound.in_force(bad) is bad
     assert sound.problems == ()
+
+
+def test_a_service_that_misses_an_address_is_tried_again_alone() -> None:
+    sound, one = Sound(), given(a=own(), b=own("balance x"))
+    where = (Bind("127.0.0.1", 80),)
+    sound.leave([("a", "somebody holds it"), ("b", "no")], one, sound.in_force(one), {"a": where})
+    assert sound.missed == {"a": where}
+    assert "service a: its address cannot be had, the service is left out: somebody holds it" in sound.problems
+    sound.forgive(["a"])
+    assert sound.in_force(one).skeletons.keys() == {"a"}
+    assert sound.missed == {}
 
 
 def test_what_stands_in_can_be_refused_too() -> None:

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dockstack.model import Address
 from dockstack.synapse.haproxy import meaning
 from dockstack.synapse.haproxy.model import Document, Section, Stanza
 from dockstack.synapse.haproxy.render import render
+from dockstack.synapse.haproxy.server import make
 from dockstack.synapse.haproxy.text import parse
 from tests.synapse.haproxy.worlds import LINES, servers
 
@@ -44,6 +46,12 @@ def test_what_was_rendered_is_read_back(document: Document, marked: bool) -> Non
     assert parse(text) == document
     assert render(parse(text), marked=marked).text == text
     assert text.endswith("\n")
+
+
+def test_a_word_may_end_with_an_escaped_space() -> None:
+    made = make("a", Address("127.0.0.1", 1), ("check", "sni", "\\ "))
+    document = Document((), MappingProxyType({"web": Stanza("web", None, meaning.backend("web", (), (made,), ()))}))
+    assert parse(render(document).text) == document
 
 
 @pytest.mark.parametrize(

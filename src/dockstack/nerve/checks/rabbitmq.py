@@ -25,6 +25,17 @@ if TYPE_CHECKING:
 _QUEUE = "nerve"
 _EXPIRATION = "2000"  # milliseconds, as AMQP wants it: text
 _BODY = b"nerve"
+_LONGEST_FRAME = 1 << 20
+"""Bytes of one frame: brokers agree to 128 KB. What is no broker can announce four gigabytes, and send them."""
+
+
+class _Reader(asyncio.StreamReader):
+    """Waits for no frame that is longer than a broker's can be."""
+
+    async def readexactly(self, n: int) -> bytes:
+        if n > _LONGEST_FRAME:
+            raise Unhealthy(f"this is no AMQP broker: it announces a frame of {n} bytes")
+        return await super().readexactly(n)
 
 
 def build(settings: RabbitmqCheck, target: Address) -> Check:
@@ -54,9 +65,17 @@ async def ask(settings: RabbitmqCheck, target: Address, context: ssl.SSLContext 
         writer: asyncio.StreamWriter | None = None
 
         async def create(self, url: URL, **kwargs: object) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-            reader, self.writer = await asyncio.open_connection(
-                target.host, target.port, ssl=context, ssl_shutdown_timeout=FAREWELL if context else None
+            loop = asyncio.get_running_loop()
+            reader = _Reader(loop=loop)
+            protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+            transport, _ = await loop.create_connection(
+                lambda: protocol,
+                target.host,
+                target.port,
+                ssl=context,
+                ssl_shutdown_timeout=FAREWELL if context else None,
             )
+            self.writer = asyncio.StreamWriter(transport, protocol, reader, loop)
             return reader, self.writer
 
     wire = Wire()

@@ -35,7 +35,7 @@ _LONG_TRY = 2.0
 servers to tell of."""
 
 _DEAF = 15.0
-"""Seconds without an answer after which a HAProxy of ours is started anew."""
+"""Seconds without any answer after which a HAProxy of ours is started anew."""
 
 _OLD_ENOUGH = 10.0
 """Seconds of life after which a HAProxy that ends is started again without a pause."""
@@ -286,10 +286,11 @@ class Applier:
             self._deaf_since = None
             return
         now = asyncio.get_running_loop().time()
-        self._deaf_since = now if self._deaf_since is None else self._deaf_since
+        since = self._deaf_since = now if self._deaf_since is None else self._deaf_since
         if not self._engine.managed:
             self._reloader.note({"": [Reason(None, f"no HAProxy answers on {deaf[0]}")]})
-        elif now - self._deaf_since > _DEAF:
+        elif now - since > _DEAF:
+            self._deaf_since = None
             self._emit(Warn(f"HAProxy does not answer on {deaf[0]} for {_DEAF:g} s: it is started anew"))
             await self._engine.stop()
 
@@ -322,6 +323,8 @@ class Applier:
                 for service, reasons in (await seat.drive(self._drafts.wanted, self._policy.commands)).items():
                     looked.setdefault(service, []).extend(reasons)
         if looked:
+            if all(seat.current for seat in self._seats):
+                self._drafts.prove(service for service, reasons in looked.items() if not reasons)
             self._reloader.note(looked)
             self._put_file()
 

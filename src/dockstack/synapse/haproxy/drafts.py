@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Protocol
 
@@ -11,8 +12,10 @@ from dockstack.model import Catalog, Entry, Instance
 from dockstack.registry.url import is_name
 from dockstack.settings.synapse import SynapseService
 from dockstack.synapse.events import ServerRefused, ServiceRefused
-from dockstack.synapse.haproxy.document import Frame, Picture, draft
-from dockstack.synapse.haproxy.model import Document, Running, Server
+from dockstack.synapse.haproxy.binds import Bind
+from dockstack.synapse.haproxy.document import Drafted, Frame, Picture, draft
+from dockstack.synapse.haproxy.model import Document, Running, Server, Stanza
+from dockstack.synapse.haproxy.server import is_disabled
 from dockstack.synapse.haproxy.sound import Sound
 from dockstack.synapse.names import Names
 
@@ -61,6 +64,7 @@ class Drafts:
         self._hosts: dict[str, frozenset[str]] = {}
         self._refused: dict[str, dict[Server, str]] = {}
         self._problems: dict[str, tuple[str, ...]] = {}
+        self._proven: dict[str, tuple[Server, ...]] = {}
         self._catalog = Catalog()
         self.taken = Document()
         self.picture: Picture | None = None
@@ -98,7 +102,7 @@ class Drafts:
 
     def _forget(self, services: Iterable[str]) -> None:
         for name in services:
-            for memory in (self._hosts, self._refused, self._problems, self._ids):
+            for memory in (self._hosts, self._refused, self._problems, self._ids, self._proven):
                 memory.pop(name, None)
             if self._past is not None:
                 self._past.forget(name)
@@ -148,13 +152,16 @@ class Drafts:
                 hit.append(service)
         return self._draft(dict.fromkeys(hit))
 
-    def leave(self, services: Iterable[tuple[str, str]]) -> frozenset[str]:
+    def leave(
+        self, services: Iterable[tuple[str, str]], missed: Mapping[str, tuple[Bind, ...]] = MappingProxyType({})
+    ) -> frozenset[str]:
         """Leaves the settings of these services as they were when HAProxy took them last, or the services out, until
-        their settings change. Returns what is new for it, as `take` does. Each is a service, and HAProxy's words.
+        their settings change or `retry` is called. Returns what is new for it, as `take` does. Each is a service, and
+        HAProxy's words; `missed` are the addresses that it cannot have, by service.
         """
         if self._given is None or self._frame is None:
             return frozenset()
-        hit = self._sound.leave(services, self._given, self._frame)
+        hit = self._sound.leave(services, self._given, self._frame, missed)
         if not hit:
             return frozenset()
         for name in hit:
@@ -162,9 +169,29 @@ class Drafts:
         reframed = self._reframe(self._given)
         return self._draft(reframed) | reframed
 
+    @property
+    def missed(self) -> Mapping[str, tuple[Bind, ...]]:
+        """The addresses, by service, for want of which a service is not served as it is wanted."""
+        return self._sound.missed
+
+    def retry(self, services: Iterable[str]) -> frozenset[str]:
+        """Wants these services, which were left, as they are given; returns what is new for it, as `take` does."""
+        self._sound.forgive(services)
+        reframed = frozenset[str]() if self._given is None else self._reframe(self._given)
+        return self._draft(reframed) | reframed
+
+    def prove(self, services: Iterable[str]) -> None:
+        """HAProxy has all servers of these services as they are wanted now: they can stand in for worse ones later."""
+        for service in services:
+            if (stanza := self.wanted.stanzas.get(service)) is not None and (active := _active(stanza)):
+                self._proven[service] = active
+
     def trust(self, document: Document) -> None:
         """HAProxy takes this document: what is in it can stand in for what it refuses later, and is not suspected."""
         self.taken = document
+        for service, stanza in document.stanzas.items():
+            if active := _active(stanza):
+                self._proven[service] = active
         if self._frame is not None:
             self._sound.trust(document, self._frame)
 
@@ -184,6 +211,8 @@ class Drafts:
     def _learn(self, found: Mapping[str, Iterable[Server]]) -> frozenset[str]:
         hit = []
         for service, stanza in self.wanted.stanzas.items():
+            if service in self._proven and not _active(stanza):
+                hit.append(service)
             known = self._ids.setdefault(service, {})
             holders = {number: name for name, number in known.items()}
             for server in found.get(stanza.backend.name, ()):
@@ -246,9 +275,10 @@ class Drafts:
                 departed=self._departed(service),
                 refused=self._refused.get(service, ()),
             )
-            self._say(service, drafted.problems)
             self._forgive(service, drafted.offered)
-            fresh = {one.name: one.id for one in drafted.stanza.backend.servers if one.id is not None}
+            stanza, problems = self._never_empty(service, drafted)
+            self._say(service, problems)
+            fresh = {one.name: one.id for one in stanza.backend.servers if one.id is not None}
             for name, number in fresh.items():  # the newest stand at the end
                 ids.pop(name, None)
                 ids[name] = number
@@ -256,11 +286,29 @@ class Drafts:
             for name in list(ids)[:over] if over > 0 else ():
                 del ids[name]
             self._remember(service, self._catalog.entries.get(service, Entry(())), ids)
-            if drafted.stanza != self.wanted.stanzas.get(service):
-                stanzas.append(drafted.stanza)
+            if stanza != self.wanted.stanzas.get(service):
+                stanzas.append(stanza)
         if stanzas:
             self.wanted = self.wanted.with_stanzas(*stanzas)
         return frozenset(one.service for one in stanzas)
+
+    def _never_empty(self, service: str, drafted: Drafted) -> tuple[Stanza, tuple[str, ...]]:
+        """The service's stanza, with the servers that HAProxy had before where instances are registered and none of
+        them can be served; and what there is to say."""
+        stanza = drafted.stanza
+        known, refused = self._proven.get(service, ()), self._refused.get(service, ())
+        kept = tuple(one for one in known if one not in refused and one.name not in stanza.backend.static)
+        registered = self._catalog.entries.get(service, Entry(())).instances
+        allowed = self._frame is not None and self._frame.services[service].use_previous_backends
+        if not (allowed and registered and kept) or _active(stanza):
+            return stanza, drafted.problems
+        names = {one.name for one in kept}
+        listed = (*kept, *(one for one in stanza.backend.servers if one.name not in names))
+        stanza = replace(stanza, backend=replace(stanza.backend, servers=listed))
+        if not (drafted.problems or refused):  # the names of hosts are being looked up
+            return stanza, ()
+        said = f"no instance that is registered can be served; the {len(kept)} of before stay in service"
+        return stanza, (*drafted.problems, f"service {service}: {said}")
 
     def _forgive(self, service: str, offered: Collection[Server]) -> None:
         """A server that was refused is forgotten when it is not described like this any more."""
@@ -276,3 +324,7 @@ class Drafts:
             if problem not in self._problems.get(service, ()):
                 self._emit(Warn(problem))
         self._problems[service] = problems
+
+
+def _active(stanza: Stanza) -> tuple[Server, ...]:
+    return tuple(one for one in stanza.backend.servers if not is_disabled(one))

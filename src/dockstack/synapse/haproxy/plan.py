@@ -68,12 +68,15 @@ def plan(
     changed: Iterable[str] | None = None,
     stuck: frozenset[tuple[str, str]] = frozenset(),
     cut: bool = False,
+    *,
+    refused: frozenset[tuple[str, str]] = frozenset(),
 ) -> Plan:
     """The steps and the reload reasons from `running` to `wanted`.
 
     `changed` are the services to look at; None is all of them, the gone ones included. The work is in proportion to
     it. `stuck` are servers (backend, name) that HAProxy did not delete in time: their change becomes a reload.
-    `cut`: the sessions of a server that leaves or changes are closed at once.
+    `cut`: the sessions of a server that leaves or changes are closed at once. `refused` are servers (backend, name)
+    that HAProxy has just refused to add.
     """
     loaded = running.loaded
     reasons = [] if loaded is None else [*_framing(loaded, wanted)]
@@ -88,7 +91,9 @@ def plan(
         now = None if new is None else _now(running, old, new)
         if new is not None and now is not None:
             traits = new.backend if old is None else old.backend
-            difference = _Difference(service, now, new.backend, traits, running.capabilities, stuck, cut, old is None)
+            difference = _Difference(
+                service, now, new.backend, traits, running.capabilities, stuck, refused, cut, on_trust=old is None
+            )
             difference.work_out()
             steps += difference.steps
             reasons += difference.reasons
@@ -148,6 +153,7 @@ class _Difference:
     traits: Backend
     capabilities: Capabilities
     stuck: frozenset[tuple[str, str]]
+    refused: frozenset[tuple[str, str]]
     cut: bool
     on_trust: bool
     steps: list[Step] = field(default_factory=list)
@@ -248,7 +254,9 @@ class _Difference:
 
     def _refusal(self, server: Server) -> str | None:
         """Why this version cannot be given the server by `add server`, or None."""
-        sent = sent_options(server.options, self.traits.default_server)
+        if (self.wanted.name, server.name) in self.refused:
+            return "HAProxy has refused it"
+        sent = f"{server.cookie or ''} {sent_options(server.options, self.traits.default_server)}"
         if not _READ_IN_ANOTHER_WAY.isdisjoint(sent) or "<<" in sent:
             return "its options are quoted, which the Runtime API reads in another way"
         if len(sent.encode()) > LONGEST_OPTIONS:

@@ -11,8 +11,10 @@ import asyncio
 import itertools
 import os
 import signal
+import stat
 import subprocess
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,11 +111,30 @@ def start(binary: Path, place: Place) -> Process:
     for socket in (place.master_socket, place.stats_socket):
         socket.unlink(missing_ok=True)
     command = (str(binary), "-W", "-db", "-S", f"{place.master_socket},level,admin,mode,600", "-f", str(place.config))
-    try:
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
-    except OSError as error:
-        raise HaproxyUnavailable(f"{binary} cannot be started: {error.strerror}") from None
+    with ExitStack() as given:
+        said, told = (_without_waiting(number, given) for number in (1, 2))
+        try:
+            child = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=said, stderr=told, start_new_session=True
+            )
+        except OSError as error:
+            raise HaproxyUnavailable(f"{binary} cannot be started: {error.strerror}") from None
     return Process(child.pid, child)
+
+
+def _without_waiting(number: int, given: ExitStack) -> int | None:
+    """Our standard output or error as HAProxy is to have it: a pipe is opened anew, so that a full one loses lines.
+
+    HAProxy writes there in the middle of its work: with a pipe that nobody reads every connection would stand still.
+    """
+    try:
+        if not stat.S_ISFIFO(os.fstat(number).st_mode):
+            return None
+        anew = os.open(f"/proc/self/fd/{number}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    given.callback(os.close, anew)
+    return anew
 
 
 async def adopt(place: Place, emit: Emit) -> Process | None:

@@ -17,12 +17,14 @@ from dockstack.errors import HaproxyUnavailable
 from dockstack.events import Emit, Warn
 from dockstack.runtime.files import write_atomically
 from dockstack.synapse.events import CandidateRefused, Reloaded
+from dockstack.synapse.haproxy.binds import Bind, binds
 from dockstack.synapse.haproxy.blame import Blame, blamed, quoted
 from dockstack.synapse.haproxy.check import Checked
 from dockstack.synapse.haproxy.document import settled, static_names
 from dockstack.synapse.haproxy.drafts import Drafts
 from dockstack.synapse.haproxy.engine import Engine
 from dockstack.synapse.haproxy.file import File
+from dockstack.synapse.haproxy.held import obstacles
 from dockstack.synapse.haproxy.link import await_link, from_document
 from dockstack.synapse.haproxy.model import Document, Reason
 from dockstack.synapse.haproxy.pending import Pending
@@ -31,6 +33,9 @@ from dockstack.synapse.haproxy.suspects import Suspect, guilty, suspects, withou
 
 _NEW_WORKER = 15.0
 """Seconds for the new worker to answer after a reload."""
+
+_MISSED_AGAIN = 5.0
+"""Seconds between two looks at addresses that could not be had."""
 
 _BLAMES = 5
 """Looks at a candidate, each without the servers that the one before found wrong."""
@@ -88,6 +93,7 @@ class Reloader:
         self._switching: asyncio.Task[HaproxyUnavailable | None] | None = None
         self._redrafted: frozenset[str] = frozenset()
         self._left = False
+        self._missed_at = 0.0
         self.complaint = ""
         self.objection = ""
         self.count = 0
@@ -110,7 +116,11 @@ class Reloader:
 
     def next_due(self) -> float | None:
         """When `turn` has something to do, on the loop's clock; None: nothing that only the time decides."""
-        return self._pending.due_at() if self._policy.reloads and self._checking is None else None
+        if not self._policy.reloads or self._checking is not None:
+            return None
+        due = [self._missed_at] if self._parts.drafts.missed else []
+        pending = self._pending.due_at()
+        return min(due if pending is None else [*due, pending], default=None)
 
     def take_redrafted(self) -> frozenset[str]:
         """The services of which servers were left out since the last call: they are to be looked at."""
@@ -129,6 +139,14 @@ class Reloader:
         """
         now = asyncio.get_running_loop().time()
         due = self._pending.due_at()
+        if self._checking is None and self._parts.drafts.missed and now >= self._missed_at:
+            self._missed_at = now + _MISSED_AGAIN
+            missed = self._parts.drafts.missed
+            free = missed.keys() - obstacles(missed).keys()
+            if free:
+                self._redrafted |= self._parts.drafts.retry(free)
+                wake.set()
+                return  # whether a reload is due for them is to be seen first
         if self._checking is not None:
             if self._checking.done():
                 task, self._checking = self._checking, None
@@ -150,8 +168,14 @@ class Reloader:
                 await self._decide(Candidate(document, rendered.mark, Checked(True)), tasks)
 
     async def check(self, document: Document) -> Candidate:
-        """Has HAProxy look at a document; what it names as wrong, server or service, is left out of what is wanted."""
+        """Has HAProxy look at a document; what it names as wrong, server or service, is left out of what is wanted.
+
+        So are the services whose addresses somebody else holds: HAProxy's check does not look at those.
+        """
+        document, missing = await self._without_missed(document)
         rendered = self._file.render(document)
+        if missing is not None:
+            return Candidate(document, rendered.mark, Checked(False, (missing,), by="a look at the addresses"))
         checked = await self._check_text(rendered.text)
         for _ in range(_BLAMES):
             if checked.accepted:
@@ -159,8 +183,7 @@ class Reloader:
             blame = await self._blame(checked, rendered.text, document)
             if not (blame.servers or blame.services):
                 break
-            self._redrafted |= self._parts.drafts.refuse(blame.servers)
-            left = self._parts.drafts.leave(blame.services)
+            left = self._parts.drafts.refuse(blame.servers) | self._parts.drafts.leave(blame.services)
             self._redrafted |= left
             self._left = self._left or bool(left)
             document = self._parts.drafts.wanted
@@ -169,6 +192,44 @@ class Reloader:
         if checked.accepted:
             self._parts.drafts.trust(document)
         return Candidate(document, rendered.mark, checked)
+
+    async def _without_missed(self, document: Document) -> tuple[Document, str | None]:
+        """The document without what wants an address that cannot be had, and what is in the way of all of it, if
+        anything is. What the worker has loaded is its own, and is not looked at."""
+        if not self._parts.engine.managed:
+            return document, None
+        drafts = self._parts.drafts
+        running = next((seat.link.running for seat in self._parts.seats if seat.link is not None), None)
+        has = frozenset[Bind]()
+        if running is not None and running.loaded is not None:
+            has = frozenset(bind for each in binds(running.loaded).values() for bind in each)
+        for _ in range(_BLAMES):
+            asked = {name: [one for one in each if one not in has] for name, each in binds(document).items()}
+            missed = await asyncio.to_thread(obstacles, asked)
+            if "" in missed:
+                return document, missed[""]
+            left = drafts.leave(missed.items(), binds(document))
+            if not left:
+                break
+            self._missed_at = asyncio.get_running_loop().time() + _MISSED_AGAIN
+            self._redrafted |= left
+            self._left = True
+            document = drafts.wanted
+        return document, None
+
+    async def _leave_unbound(
+        self, lines: Sequence[str], content: str, document: Document, loaded: Document | None
+    ) -> None:
+        """Leaves the services whose addresses a new worker could not have, though they looked free: the next reload
+        would cut everybody off for its two seconds, too. Where no look finds the address free or held, only new
+        settings try it again."""
+        drafts = self._parts.drafts
+        if loaded is not None:
+            drafts.trust(loaded)  # what the check has taken in between cannot stand in
+        await self._without_missed(document)
+        said = [line for line in lines if "cannot bind" in line]
+        blame = blamed(said, content, self._file.path.absolute(), document)
+        self._redrafted |= drafts.leave(one for one in blame.services if one[0] not in drafts.missed)
 
     async def _blame(self, checked: Checked, content: str, document: Document) -> Blame:
         """Who is to be left out. Where HAProxy points at no line it may mean a server that is new to it."""
@@ -260,6 +321,7 @@ class Reloader:
                 await self.write(before)
             lines = reloaded.lines or ("its words are in HAProxy's own log, on the standard error",)
             self.refuse(Candidate(document, rendered.mark, Checked(False, lines, by="the reload", sure=False)))
+            await self._leave_unbound(lines, rendered.text, document, None if running is None else running.loaded)
             return
         for seat in seats:
             retired = None if seat.link is None else seat.link.identity.pid

@@ -15,7 +15,7 @@ from dockstack.synapse.haproxy.collect import Leaving, Name
 from dockstack.synapse.haproxy.commands import told
 from dockstack.synapse.haproxy.document import static_names
 from dockstack.synapse.haproxy.link import Believe, Link, Refused, await_link, serving_pid
-from dockstack.synapse.haproxy.model import Admin, Delete, Document, Reason, Running, Step
+from dockstack.synapse.haproxy.model import Add, Admin, Delete, Document, Drain, Maintain, Reason, Running, Step
 from dockstack.synapse.haproxy.plan import plan
 from dockstack.synapse.haproxy.runtime import Identity
 
@@ -132,8 +132,8 @@ class Seat:
         if plot.steps and not steps_allowed:
             looked[""].append(Reason(None, f"servers of {plot.steps[0].backend} change, and do_socket is off"))
         elif plot.steps:
-            refused = await link.carry_out(plot.steps)
-            self._tell(wanted, plot.steps, refused, loop.time() - started)
+            steps, refused = await _carry_out(link, plot.steps)
+            self._tell(wanted, steps, refused, loop.time() - started)
             if refused:
                 await self._again(link, wanted, refused, looked, since)
         self._leaving.note(link.running, wanted, services, loop.time())
@@ -174,7 +174,11 @@ class Seat:
             looked[service] = []
         for reason in plot.reload_reasons:
             looked.setdefault(reason.service or "", []).append(reason)
-        refused = await link.carry_out(plot.steps) if plot.steps else ()
+        _, refused = await _carry_out(link, plot.steps)
+        if adds := frozenset((one.step.backend, one.step.name) for one in refused if isinstance(one.step, Add)):
+            without = plan(link.running, wanted, services, frozenset(self._stuck), self._cut, refused=adds)
+            _, more = await _carry_out(link, without.steps)
+            refused = (*refused, *more)
         for service in services:
             mine = [one for one in refused if _service(wanted, one.step.backend) == service]
             deletes = [one.step for one in mine if isinstance(one.step, Delete)]
@@ -253,6 +257,28 @@ class Seat:
     def audit_soon(self) -> None:
         """The read-back of everything is due now."""
         self._audit_at = 0.0
+
+
+async def _carry_out(link: Link, steps: Sequence[Step]) -> tuple[Sequence[Step], tuple[Refused, ...]]:
+    """Sends the steps; returns those that were sent, and of these the refused ones.
+
+    Where servers are to leave a backend that others join these are sent first: whoever left on the strength of one that
+    HAProxy refuses would leave nobody. The rest of such a backend's steps is not sent then.
+    """
+    at: dict[str, int] = {}
+    adds = {step.backend for step in steps if isinstance(step, Add)}
+    for index, step in enumerate(steps):
+        if step.backend in adds and isinstance(step, Drain | Maintain):
+            at.setdefault(step.backend, index)
+    first = [step for index, step in enumerate(steps) if index < at.get(step.backend, len(steps))]
+    refused = await link.carry_out(first) if first else ()
+    if not at:
+        return first, refused
+    bad = {one.step.backend for one in refused if isinstance(one.step, Add)}
+    rest = [step for index, step in enumerate(steps) if index >= at.get(step.backend, len(steps))]
+    rest = [step for step in rest if step.backend not in bad]
+    more = await link.carry_out(rest) if rest else ()
+    return (*first, *rest), (*refused, *more)
 
 
 def _left_over(running: Running, wanted: Document, service: str) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from dockstack.synapse.haproxy import sections
+from dockstack.synapse.haproxy.binds import Bind
 from dockstack.synapse.haproxy.document import Frame
 from dockstack.synapse.haproxy.model import Document, Stanza
 from dockstack.synapse.haproxy.place import rules
@@ -15,8 +16,11 @@ from dockstack.synapse.haproxy.sections import Skeleton
 
 @dataclass(frozen=True, slots=True)
 class _Refused:
+    """`missed`: the addresses for want of which it was refused; with them it is to be tried again."""
+
     skeleton: Skeleton
     words: str
+    missed: tuple[Bind, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,14 @@ class Sound:
     def sentence(self, name: str) -> str:
         """What became of a service that was refused."""
         now = "the last that it took are in use" if name in self._taken else "the service is left out"
-        return f"service {name}: HAProxy does not take its settings, {now}: {self._refused[name].words}"
+        refused = self._refused[name]
+        what = "its address cannot be had" if refused.missed else "HAProxy does not take its settings"
+        return f"service {name}: {what}, {now}: {refused.words}"
+
+    @property
+    def missed(self) -> Mapping[str, tuple[Bind, ...]]:
+        """The addresses, by service, for want of which a service is not served as it is wanted."""
+        return {name: one.missed for name, one in self._refused.items() if one.missed}
 
     def trust(self, document: Document, frame: Frame) -> None:
         """HAProxy has taken this document; `frame` is the one in force."""
@@ -54,8 +65,15 @@ class Sound:
             elif before is None or before.bare != bare:
                 self._taken[name] = _Taken(bare, ())
 
-    def leave(self, services: Iterable[tuple[str, str]], given: Frame, in_force: Frame) -> tuple[str, ...]:
-        """HAProxy has refused the lines of these services, with these words; returns those that were there."""
+    def leave(
+        self,
+        services: Iterable[tuple[str, str]],
+        given: Frame,
+        in_force: Frame,
+        missed: Mapping[str, tuple[Bind, ...]] = MappingProxyType({}),
+    ) -> tuple[str, ...]:
+        """HAProxy has refused the lines of these services, with these words, or will, for want of the addresses that
+        are `missed`; returns those that were there."""
         hit = []
         for name, words in services:
             wanted, now = given.skeletons.get(name), in_force.skeletons.get(name)
@@ -63,16 +81,17 @@ class Sound:
                 continue
             if name in self._refused:  # it is what stands in that is refused now
                 self._taken.pop(name, None)
-            self._refused[name] = _Refused(wanted, words)
+            self._refused[name] = _Refused(wanted, words, missed.get(name, ()))
             taken = self._taken.get(name)
             if taken is not None and taken.bare == now.with_servers(()):
                 del self._taken[name]
             hit.append(name)
         return tuple(hit)
 
-    def forgive(self) -> None:
-        """Everything is to be tried again."""
-        self._refused.clear()
+    def forgive(self, services: Iterable[str] | None = None) -> None:
+        """These services, or all, are to be tried again."""
+        for name in tuple(self._refused) if services is None else services:
+            self._refused.pop(name, None)
 
     def in_force(self, given: Frame) -> Frame:
         """The frame with what HAProxy takes in the place of what it has refused."""

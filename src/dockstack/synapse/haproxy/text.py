@@ -39,7 +39,7 @@ def _sections(lines: Iterable[str]) -> Iterator[Section]:
             if title is None:
                 raise ValueError(f"`{line.strip()}` stands before the first section")
             if not line.startswith(f"\t{MARK_LINE} "):
-                own.append(line.strip())
+                own.append(line[1:])  # a word may end with an escaped space
         elif not line.startswith("#"):
             if title is not None:
                 yield Section(title, tuple(own))

@@ -173,16 +173,12 @@ def _ids(
         else:
             ids[name] = number
             taken.add(number)
-    for name, number in sorted(known.items()):
+    wishes = ((name, wish) for name in names if (wish := drafts[name].registry_id) and 1 <= wish <= rules.max_id)
+    for name, number in (*sorted(known.items()), *wishes):
         if name not in ids and number not in taken:
             taken.add(number)
             if name in drafts:
                 ids[name] = number
-    for name in names:
-        wish = drafts[name].registry_id
-        if name not in ids and wish is not None and 1 <= wish <= rules.max_id and wish not in taken:
-            ids[name] = wish
-            taken.add(wish)
     for name in names:
         if name not in ids:
             number = _free(rules, name, taken)

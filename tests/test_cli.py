@@ -74,6 +74,11 @@ REFUSED = {
     ),
     "a drain that is no number": ((*NERVE, "a:tcp:80:/a", "--drain", "x"), "'--drain'"),
     "no HAProxy": ((*SYNAPSE, "a:http:/a", "--stats", "off", "--haproxy", "/none"), "'--haproxy': File '/none'"),
+    "a HAProxy that is none": ((*SYNAPSE, "a:http:/a", "--haproxy", "/bin/true"), "--haproxy: /bin/true is no HAProxy"),
+    "a plan for a HAProxy that is none": (
+        ("plan", *SYNAPSE[1:], "a:http:/a", "--haproxy", "/bin/true"),
+        "--haproxy: /bin/true is no HAProxy",
+    ),
     "a choice that is none": (("nerve", "-c", "unknown.yaml", "--unknown-keys", "maybe"), "'--unknown-keys'"),
 }  # fmt: skip
 

@@ -233,6 +233,7 @@ def synapse(
     if dry_run:
         _preview(loaded, options)
         return
+    options = replace(options, haproxy=_haproxy(loaded.settings, haproxy))
     make_directories("synapse", run_dir, state_dir)
 
     async def life() -> None:
@@ -315,6 +316,18 @@ def _approve(warnings: tuple[Problem, ...], services: int) -> None:
     for warning in warnings:
         click.echo(f"dockstack: warning: {warning}", err=True)
     click.echo(f"the configuration is valid: {services} service{'' if services == 1 else 's'}")
+
+
+def _haproxy(settings: SynapseSettings, given: Path | None) -> Path | None:
+    """The HAProxy that will be run, if one will be: where there is none, no directory is made either."""
+    import asyncio
+
+    from dockstack.synapse.daemon import is_managed
+    from dockstack.synapse.haproxy import binary
+
+    if settings.haproxy is None or not is_managed(settings.haproxy):
+        return given
+    return asyncio.run(binary.find(given)).path
 
 
 def _preview(loaded: Loaded[SynapseSettings], options: Options) -> None:

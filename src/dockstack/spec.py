@@ -103,9 +103,7 @@ def discovery(urls: Sequence[str], needed: str | None = None) -> tuple[Locator, 
     except ValueError as error:
         raise _fault(f"-d {redacted(urls[-1])}", str(error)) from None
     if locator.scheme not in ("zookeeper", "etcd", "file"):
-        raise _fault(
-            f"-d {redacted(urls[-1])}", f"{locator.scheme} is for tests: use zk://…, etcd://… or file:///…"
-        )
+        raise _fault(f"-d {redacted(urls[-1])}", f"{locator.scheme} is for tests: use zk://…, etcd://… or file:///…")
     return locator, base
 
 

@@ -96,7 +96,14 @@ def test_a_wrong_url_is_refused_with_the_reason(text: str, words: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["zk://me:secret@/x", "zk://me:secret@h:0/x", "zx://me:secret@h/x", "me:secret@h/x", "zk://secret@h/x", "file://me:secret@h/x"],
+    [
+        "zk://me:secret@/x",
+        "zk://me:secret@h:0/x",
+        "zx://me:secret@h/x",
+        "me:secret@h/x",
+        "zk://secret@h/x",
+        "file://me:secret@h/x",
+    ],
 )
 def test_a_refusal_never_shows_a_password(text: str) -> None:
     with pytest.raises(ValueError, match=r".") as caught:
@@ -148,7 +155,10 @@ def test_a_wrong_host_list_is_refused_with_the_reason(hosts: list[str], words: s
     st.lists(
         st.builds(
             Address,
-            st.one_of(st.from_regex(r"[a-z0-9][a-z0-9-]{0,20}(\.[a-z0-9-]{1,9}){0,3}\.?", fullmatch=True), st.ip_addresses(v=6).map(str)),
+            st.one_of(
+                st.from_regex(r"[a-z0-9][a-z0-9-]{0,20}(\.[a-z0-9-]{1,9}){0,3}\.?", fullmatch=True),
+                st.ip_addresses(v=6).map(str),
+            ),
             st.integers(1, 65535),
         ),
         min_size=1,

@@ -8,7 +8,8 @@ from itertools import pairwise
 import pytest
 
 from dockstack.events import WARNING, Event, Note, Recovered, Retrying
-from dockstack.log import LONGEST, SHORTEST, Sparing, to_log
+from dockstack.log import Sparing, to_log
+from dockstack.runtime.pace import LONGEST, SHORTEST
 
 
 def record(event: Event, at: float) -> logging.LogRecord:

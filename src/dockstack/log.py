@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 
 from dockstack.events import Event, Recovered, Retrying
-
-SHORTEST, LONGEST = 10.0, 600.0
-"""Seconds between two lines about one thing that fails again and again: at first, and after doubling each time."""
+from dockstack.runtime.pace import LONGEST, Reminder
 
 
 def to_log(event: Event) -> None:
     """The subscriber that writes each event to the program's log."""
     logging.getLogger("dockstack").log(event.level, "%s", event)
-
-
-@dataclass(slots=True)
-class _Failing:
-    next_line: float
-    gap: float
 
 
 class Sparing(logging.Filter):
@@ -30,7 +21,7 @@ class Sparing(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._failing: dict[str, _Failing] = {}
+        self._failing: dict[str, Reminder] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         event = record.args[0] if isinstance(record.args, tuple) and record.args else None
@@ -39,11 +30,6 @@ class Sparing(logging.Filter):
         if not isinstance(event, Retrying):
             return True
         known = self._failing.get(event.what)
-        if known is None or record.created > known.next_line + LONGEST:
-            self._failing[event.what] = _Failing(record.created + SHORTEST, SHORTEST)
-            return True
-        if record.created < known.next_line:
-            return False
-        known.gap = min(2 * known.gap, LONGEST)
-        known.next_line = record.created + known.gap
-        return True
+        if known is None or record.created > known.next + LONGEST:
+            known = self._failing[event.what] = Reminder()
+        return known.due(record.created)

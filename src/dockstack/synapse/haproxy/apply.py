@@ -68,6 +68,7 @@ class Applier:
         self._aged: frozenset[str] = frozenset()
         self._found = False
         self._started = 0.0
+        self._died: float | None = None
         self._start_at = 0.0
         self._starts: Iterator[float] = pauses(5.0, random.random)
         self._inspect_at = 0.0
@@ -186,9 +187,16 @@ class Applier:
         self._watch_links()
         if self._touched:
             self._wake.set()
-        elif not self.ready and self._is_applied():
-            self.ready = True
+        elif (not self.ready or self._died is not None) and self._is_applied():
+            self._tell_applied()
+
+    def _tell_applied(self) -> None:
+        if not self.ready:
             self._emit(Note("HAProxy has all that is wanted" if self._seats else f"{self._file.path} is written"))
+        elif self._died is not None:
+            seconds = asyncio.get_running_loop().time() - self._died
+            self._emit(Note(f"HAProxy has all that is wanted again, after {seconds:.1f} s"))
+        self.ready, self._died = True, None
 
     def _may_reload(self) -> bool:
         return self.serving or not self._engine.managed
@@ -248,6 +256,7 @@ class Applier:
         if now - self._started > _OLD_ENOUGH:
             self._starts = pauses(5.0, random.random)
         self._start_at = now + next(self._starts)
+        self._died = now if self._died is None else self._died
         self._emit(HaproxyEnded(how, self._start_at - now))
         self._reloader.interrupt()
         for seat in self._seats:

@@ -173,7 +173,7 @@ async def _live(settings: SynapseSettings, options: Options, emit: Emit) -> None
                 sources = Sources(options.config, settings.service_conf_dir, options.reload)
                 again = Reconfigured(settings, sources.read, lambda top: layout_of(top, options), world, keeper, emit)
                 work += [
-                    tell_changes(sources.files, hangup, emit),
+                    tell_changes(sources, hangup, emit),
                     again.run(hangup, pictures, options.startup_grace),
                 ]
             await _until(stop, group, work)

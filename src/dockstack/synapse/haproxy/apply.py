@@ -69,6 +69,7 @@ class Applier:
         self._found = False
         self._started = 0.0
         self._died: float | None = None
+        self._how = ""
         self._start_at = 0.0
         self._starts: Iterator[float] = pauses(5.0, random.random)
         self._inspect_at = 0.0
@@ -92,9 +93,15 @@ class Applier:
         return self._engine.running and all(seat.link is not None and not seat.link.closed for seat in self._seats)
 
     @property
+    def failing(self) -> bool:
+        """Whether HAProxy has ended, or was never started because of its file, and is not there again."""
+        return not self.serving and (self._died is not None or bool(self._reloader.complaint))
+
+    @property
     def trouble(self) -> tuple[str, ...]:
         """Why HAProxy does not have all that is wanted, in sentences."""
-        found = [] if self._engine.running else ["HAProxy is not running"]
+        why = f": {self._how}; its own words are in the log" if self._died is not None else ""
+        found = [] if self._engine.running else [f"HAProxy is not running{why}"]
         found += [f"no HAProxy answers on {seat.path}" for seat in self._seats if seat.link is None]
         found += [f"a reload is due: {reason}" for reason in self._reloader.reasons]
         said = [one for one in (self._reloader.complaint, self._reloader.objection) if one]
@@ -256,7 +263,7 @@ class Applier:
         if now - self._started > _OLD_ENOUGH:
             self._starts = pauses(5.0, random.random)
         self._start_at = now + next(self._starts)
-        self._died = now if self._died is None else self._died
+        self._died, self._how = now if self._died is None else self._died, how
         self._emit(HaproxyEnded(how, self._start_at - now))
         self._reloader.interrupt()
         for seat in self._seats:

@@ -297,7 +297,8 @@ async def test_a_haproxy_that_never_comes_up_is_not_well(synapse: Synapse) -> No
         assert not synapse.report("health").ok
     await synapse.ready()
     assert synapse.report("health").ok
-    synapse.configure(**{"global": ["frobnicate"]})
+    broken: dict[str, Any] = {"global": ["frobnicate"]}
+    synapse.configure(**broken)
     await synapse.terminate()
     synapse.stand.place.config.unlink()  # else HAProxy is started with the last file
     await synapse.start()

@@ -41,6 +41,14 @@ def _options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return decorate
 
 
+_unknown_keys = click.option(
+    "--unknown-keys",
+    type=click.Choice(["error", "warn"]),
+    envvar="DOCKSTACK_UNKNOWN_KEYS",
+    default="error",
+    show_default=True,
+    help="What a key that nobody knows is.",
+)
 _configuration = _options(
     click.option("-c", "--config", metavar="FILE", help="The configuration file; for synapse also `default`."),
     click.option(
@@ -63,14 +71,7 @@ _configuration = _options(
         metavar="SECONDS",
         help="The registry's, for all -s; default 10.",
     ),
-    click.option(
-        "--unknown-keys",
-        type=click.Choice(["error", "warn"]),
-        envvar="DOCKSTACK_UNKNOWN_KEYS",
-        default="error",
-        show_default=True,
-        help="What a key that nobody knows is.",
-    ),
+    _unknown_keys,
 )
 _run_dir = click.option(
     "--run-dir", type=click.Path(path_type=Path), metavar="DIR", help="Sockets, locks, generated files."
@@ -256,7 +257,7 @@ def demo(stay: bool) -> None:
 @main.command(context_settings=_HELP, short_help="Checks a nerve or synapse file: exit 0 or 2.")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--role", type=click.Choice(ROLES), help="Default: by what the file holds.")
-@click.option("--unknown-keys", type=click.Choice(["error", "warn"]), envvar="DOCKSTACK_UNKNOWN_KEYS", default="error")
+@_unknown_keys
 def check(file: Path, role: str | None, unknown_keys: str) -> None:
     """Checks a nerve or synapse file: exit 0, or 2 with everything that is wrong."""
     from dockstack import configure

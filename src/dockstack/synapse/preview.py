@@ -32,6 +32,7 @@ from dockstack.synapse.daemon import (
     state_of,
 )
 from dockstack.synapse.haproxy import text
+from dockstack.synapse.haproxy.check import Checked
 from dockstack.synapse.haproxy.commands import commands, told
 from dockstack.synapse.haproxy.document import Picture, static_names
 from dockstack.synapse.haproxy.drafts import Drafts
@@ -48,6 +49,8 @@ from dockstack.synapse.world import World
 
 _ANSWER = 3.0
 """Seconds for a HAProxy to answer, or, in the middle of a reload, for its new worker to."""
+
+_UNKNOWN = "whether HAProxy takes this file is not known"
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,17 +176,25 @@ async def _reader(top: HaproxySettings, options: Options, emit: Emit) -> Engine 
     except ConfigurationError as error:
         if options.haproxy is not None:
             raise
-        emit(Warn(f"whether HAProxy takes this file is not known: {error}"))
+        emit(Warn(f"{_UNKNOWN}: {error}"))
         return None
 
 
 async def _sifted(engine: Engine, file: Path, drafts: Drafts, emit: Emit) -> str:
     """Leaves out of what is wanted what HAProxy names as wrong; returns why it refuses the rest, "" if it does not."""
-    with tempfile.TemporaryDirectory(prefix="dockstack-plan-") as directory:
-        policy = Policy(True, True, True, (), Path(directory) / "haproxy.cfg", 0, 0)
-        parts = Parts(policy, drafts, engine, File(file, marked=True, emit=emit), (), emit)
-        checked = (await Reloader(parts).check(drafts.wanted)).checked
-    return "" if checked.accepted else " ".join(checked.alerts[:1])
+    try:
+        with tempfile.TemporaryDirectory(prefix="dockstack-plan-") as directory:
+            policy = Policy(True, True, True, (), Path(directory) / "haproxy.cfg", 0, 0)
+            parts = Parts(policy, drafts, engine, File(file, marked=True, emit=emit), (), emit)
+            checked = (await Reloader(parts).check(drafts.wanted)).checked
+    except OSError as error:
+        checked = Checked(False, (f"there is no room for a copy: {error}",), sure=False)
+    if checked.accepted:
+        return ""
+    if not checked.sure:
+        emit(Warn(f"{_UNKNOWN}: {' '.join(checked.lines)}"))
+        return ""
+    return " ".join(checked.alerts[:1])
 
 
 def _difference(link: Link | HaproxyUnavailable, wanted: Document, cut: bool) -> Difference:

@@ -38,6 +38,7 @@ SYNAPSE = ("synapse", "-d", "zk://127.0.0.1:1/x", "-s")
 REFUSED = {
     "an unknown flag": (("nerve", "--frobnicate"), "No such option '--frobnicate'"),
     "a misspelt flag": (("synapse", "--servise", "a:b:/c"), "--service"),
+    "a flag before its command": (("-d", "zk://h/x", "nerve"), "-d stands behind the command that it is for: "),
     "an unknown command": (("nerv",), "No such command 'nerv'"),
     "an unknown TYPE": ((*NERVE, "a:mysq:80:/a"), "-s a:mysq:80:/a: unknown TYPE 'mysq'"),
     "an unknown URL scheme": (("nerve", "-d", "zoo://h", "-s", "a:tcp:80:/a"), "-d zoo://h: "),

@@ -38,6 +38,7 @@ SYNAPSE = ("synapse", "-d", "zk://127.0.0.1:1/x", "-s")
 REFUSED = {
     "an unknown flag": (("nerve", "--frobnicate"), "No such option '--frobnicate'"),
     "a misspelt flag": (("synapse", "--servise", "a:b:/c"), "--service"),
+    "a flag before its command": (("-d", "zk://h/x", "nerve"), "-d stands behind the command that it is for: "),
     "an unknown command": (("nerv",), "No such command 'nerv'"),
     "an unknown TYPE": ((*NERVE, "a:mysq:80:/a"), "-s a:mysq:80:/a: unknown TYPE 'mysq'"),
     "an unknown URL scheme": (("nerve", "-d", "zoo://h", "-s", "a:tcp:80:/a"), "-d zoo://h: "),
@@ -74,6 +75,11 @@ REFUSED = {
     ),
     "a drain that is no number": ((*NERVE, "a:tcp:80:/a", "--drain", "x"), "'--drain'"),
     "no HAProxy": ((*SYNAPSE, "a:http:/a", "--stats", "off", "--haproxy", "/none"), "'--haproxy': File '/none'"),
+    "a HAProxy that is none": ((*SYNAPSE, "a:http:/a", "--haproxy", "/bin/true"), "--haproxy: /bin/true is no HAProxy"),
+    "a plan for a HAProxy that is none": (
+        ("plan", *SYNAPSE[1:], "a:http:/a", "--haproxy", "/bin/true"),
+        "--haproxy: /bin/true is no HAProxy",
+    ),
     "a choice that is none": (("nerve", "-c", "unknown.yaml", "--unknown-keys", "maybe"), "'--unknown-keys'"),
 }  # fmt: skip
 

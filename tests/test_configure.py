@@ -221,6 +221,43 @@ def test_what_is_found_behind_the_settings_has_its_line(tmp_path: Path) -> None:
     assert "block" in told
 
 
+def test_files_of_tls_are_looked_at_before_they_are_needed(tmp_path: Path) -> None:
+    """Whoever opens a registry while the daemon runs could only end it."""
+    (tmp_path / "junk.pem").write_text("junk")
+    zookeeper = "  z: {host: h, port: 80, zk_hosts: [z], zk_path: /a, zk_tls: {ca_file: /none}}\n"
+    etcd = "  e: {host: h, port: 80, reporter_type: etcd, etcd_host: h, etcd_tls: {cert_file: junk.pem}}\n"
+    file = tmp_path / "n.yaml"
+    file.write_text(f"instance_id: i\nservices:\n{zookeeper}{etcd}".replace("junk.pem", str(tmp_path / "junk.pem")))
+    first, second = refusals(nerve, Given(config=str(file)))
+    assert first == f"{file}:3: services.z.zk_tls: ca_file: /none cannot be used: No such file or directory"
+    assert second.startswith(f"{file}:4: services.e.etcd_tls: cert_file: {tmp_path}/junk.pem cannot be used: ")
+    plain = "{method: zookeeper, hosts: [z], path: /a, tls: {ca_file: /none}}"
+    several = f"{{method: multi, resolver: {{method: union}}, watchers: {{w: {plain}}}}}"
+    file.write_text(
+        f"services:\n  a: {{discovery: {plain}}}\n  b: {{discovery: {several}}}\nfile_output: {{output_directory: o}}\n"
+    )
+    assert refusals(synapse, Given(config=str(file))) == [
+        f"{file}:2: services.a.discovery.tls: ca_file: /none cannot be used: No such file or directory",
+        f"{file}:3: services.b.discovery.watchers.w.tls: ca_file: /none cannot be used: No such file or directory",
+    ]
+    secure = Given(discovery=("etcds://h/x?ca_file=/none",), services=("mysql:mysql:3306:/test",))
+    assert refusals(nerve, secure) == ["-d: ca_file: /none cannot be used: No such file or directory"]
+
+
+def test_a_file_of_the_other_role_is_told_first(tmp_path: Path) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_text(FILE)
+    first, *rest = refusals(synapse, Given(config=str(file)))
+    assert first == f"{file}: seems to be a file of nerve's: dockstack nerve -c {file}"
+    assert rest
+    file.write_text("services:\n  a: {discovery: {method: base}}\nfile_output: {output_directory: o}\n")
+    first, *rest = refusals(nerve, Given(config=str(file)))
+    assert first == f"{file}: seems to be a file of synapse's: dockstack synapse -c {file}"
+    assert rest
+    file.write_text("services:\n  a: {port: 1}\n")
+    assert "seems" not in str(refusals(synapse, Given(config=str(file))) + refusals(nerve, Given(config=str(file))))
+
+
 def test_unknown_keys_can_be_warnings(tmp_path: Path) -> None:
     (tmp_path / "n.yaml").write_text(FILE + "foo: 1\n")
     settings, warnings = nerve(Given(config=str(tmp_path / "n.yaml"), unknown_keys_are_warnings=True))

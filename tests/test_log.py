@@ -10,7 +10,8 @@ import pytest
 
 from dockstack import log
 from dockstack.events import WARNING, Event, Note, Recovered, Retrying
-from dockstack.log import LONGEST, SHORTEST, Aside, Sparing, to_log
+from dockstack.log import Aside, Sparing, to_log
+from dockstack.runtime.pace import LONGEST, SHORTEST
 
 
 def record(event: Event, at: float) -> logging.LogRecord:

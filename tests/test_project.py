@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,14 @@ def test_all_that_the_project_names_is_locked() -> None:
     assert runtime <= _pins("requirements.lock").keys()
     assert _names(groups["build"]) <= _pins("requirements-build.lock").keys()
     assert runtime | _names(groups["dev"]) | _names(groups["build"]) <= _pins("requirements-dev.lock").keys()
+
+
+def test_nothing_is_installed_that_nothing_imports() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    source = "\n".join(file.read_text() for file in (ROOT / "src").rglob("*.py"))
+    imported = set(re.findall(r"^ *(?:from|import) ([A-Za-z0-9_]+)", source, re.MULTILINE))
+    found = {name.lower().replace("_", "-") for top in imported for name in packages_distributions().get(top, ())}
+    assert _names(project["dependencies"]) <= found
 
 
 def test_one_venv_can_hold_all_locks() -> None:

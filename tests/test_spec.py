@@ -83,6 +83,13 @@ def test_services_of_synapse() -> None:
             spec.parse_synapse(text)
 
 
+@pytest.mark.parametrize("text", ["a:mysql:3306:/t", "a:mysql:box:3306:/t"])
+def test_the_service_of_nerve_is_no_service_of_synapse(text: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        spec.parse_synapse(text)
+    assert refusal(raised) == f"-s {text}: has a port, as nerve's have; synapse takes NAME:TYPE:PATH: a:mysql:/t"
+
+
 def test_all_faults_of_all_services_are_told() -> None:
     with pytest.raises(ConfigurationError) as raised:
         spec.specs(spec.parse_nerve, ("a:tcp:0:/a", "b:tcp:80:/b", "b:tcp:81:/b", "c:tcp:82:/c"), ("c",))
@@ -102,7 +109,8 @@ def test_the_last_registry_wins() -> None:
     ("urls", "message"),
     [
         ((), "-d: is missing"),
-        (("zk//h/x",), "-d zk//h/x: "),
+        (("zk//h/x",), "-d zk//h/x: is no URL such as zk://HOST:2181/BASE"),
+        (("h:2181/x",), "-d h:2181/x: is no URL: write zk://h:2181/x"),
         (("zok://h/x",), "unknown registry scheme 'zok'; did you mean zk"),
         (("memory://",), "memory is for tests"),
         (("memory://x",), "-d memory://x: "),
@@ -116,9 +124,10 @@ def test_registries_that_are_none(urls: tuple[str, ...], message: str) -> None:
     assert message in refusal(raised)
 
 
-def test_a_password_in_a_registry_is_not_shown() -> None:
+@pytest.mark.parametrize("url", ["zkk://user:s3cret@h/x", "user:s3cret@h:2181/x"])
+def test_a_password_in_a_registry_is_not_shown(url: str) -> None:
     with pytest.raises(ConfigurationError) as raised:
-        spec.discovery(("zkk://user:s3cret@h/x",), needed="-s")
+        spec.discovery((url,), needed="-s")
     assert "s3cret" not in refusal(raised)
 
 

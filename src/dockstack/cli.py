@@ -41,6 +41,14 @@ def _options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return decorate
 
 
+_unknown_keys = click.option(
+    "--unknown-keys",
+    type=click.Choice(["error", "warn"]),
+    envvar="DOCKSTACK_UNKNOWN_KEYS",
+    default="error",
+    show_default=True,
+    help="What a key that nobody knows is.",
+)
 _configuration = _options(
     click.option("-c", "--config", metavar="FILE", help="The configuration file; for synapse also `default`."),
     click.option(
@@ -63,14 +71,7 @@ _configuration = _options(
         metavar="SECONDS",
         help="The registry's, for all -s; default 10.",
     ),
-    click.option(
-        "--unknown-keys",
-        type=click.Choice(["error", "warn"]),
-        envvar="DOCKSTACK_UNKNOWN_KEYS",
-        default="error",
-        show_default=True,
-        help="What a key that nobody knows is.",
-    ),
+    _unknown_keys,
 )
 _run_dir = click.option(
     "--run-dir", type=click.Path(path_type=Path), metavar="DIR", help="Sockets, locks, generated files."
@@ -233,6 +234,7 @@ def synapse(
     if dry_run:
         _preview(loaded, options)
         return
+    options = replace(options, haproxy=_haproxy(loaded.settings, haproxy))
     make_directories("synapse", run_dir, state_dir)
 
     async def life() -> None:
@@ -255,7 +257,7 @@ def demo(stay: bool) -> None:
 @main.command(context_settings=_HELP, short_help="Checks a nerve or synapse file: exit 0 or 2.")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--role", type=click.Choice(ROLES), help="Default: by what the file holds.")
-@click.option("--unknown-keys", type=click.Choice(["error", "warn"]), envvar="DOCKSTACK_UNKNOWN_KEYS", default="error")
+@_unknown_keys
 def check(file: Path, role: str | None, unknown_keys: str) -> None:
     """Checks a nerve or synapse file: exit 0, or 2 with everything that is wrong."""
     from dockstack import configure
@@ -315,6 +317,18 @@ def _approve(warnings: tuple[Problem, ...], services: int) -> None:
     for warning in warnings:
         click.echo(f"dockstack: warning: {warning}", err=True)
     click.echo(f"the configuration is valid: {services} service{'' if services == 1 else 's'}")
+
+
+def _haproxy(settings: SynapseSettings, given: Path | None) -> Path | None:
+    """The HAProxy that will be run, if one will be: where there is none, no directory is made either."""
+    import asyncio
+
+    from dockstack.synapse.daemon import is_managed
+    from dockstack.synapse.haproxy import binary
+
+    if settings.haproxy is None or not is_managed(settings.haproxy):
+        return given
+    return asyncio.run(binary.find(given)).path
 
 
 def _preview(loaded: Loaded[SynapseSettings], options: Options) -> None:

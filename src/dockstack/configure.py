@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -15,8 +15,9 @@ from dockstack.docker import engine
 from dockstack.docker.address import advertise_fault
 from dockstack.documents import Document, read
 from dockstack.errors import ConfigurationError, Problem
-from dockstack.registry import Locator, load
+from dockstack.registry import Locator, Tls, load, tls
 from dockstack.settings import loading
+from dockstack.settings.common import TlsSettings
 from dockstack.settings.loading import Loaded
 from dockstack.settings.nerve import NerveSettings
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 STATISTICS = "127.0.0.1:8080"
 """Where HAProxy's read-only page is unless the command line says otherwise."""
+
+_TLS_KEYS = {"zookeeper": ("zk_tls",), "etcd": ("etcd_tls",)}
+"""Which key of nerve's service has the TLS settings of its registry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ def nerve(given: Given, instance_id: str | None, env: Mapping[str, str], check: 
     config = given.config or env.get("NERVE_CONFIG")
     if not config and not given.services and not given.docker:
         raise _nothing_to_do("nerve -d zk://127.0.0.1:2181/nerve -s mysql:mysql:3306:/mysql")
-    document = _file(config, env)
+    file = document = _file(config, env)
     texts = _unused(given)
     if given.services:
         document, texts = _with_nerve_services(document, given, env)
@@ -67,7 +71,8 @@ def nerve(given: Given, instance_id: str | None, env: Mapping[str, str], check: 
         named = env.get("INSTANCE_ID") or "nerve"
     if named:
         document = document.with_data({**document.data, "instance_id": named})
-    loaded = _ready_nerve(document, given.unknown_keys_are_warnings, texts, check)
+    with _read_as("nerve", config, file):
+        loaded = _ready_nerve(document, given.unknown_keys_are_warnings, texts, check)
     if given.docker or needs_engine(loaded.settings):
         engine.named(env)
         engine.load()
@@ -113,7 +118,8 @@ def synapse(given: Given, ambassador: Ambassador, env: Mapping[str, str]) -> Loa
     if not config and not given.services:
         raise _nothing_to_do("synapse -d zk://127.0.0.1:2181/nerve -s mysql:mysql:/mysql")
     directories = templates.directories(given.templates)
-    document, is_base = _base(config, directories, env)
+    file, is_base = _base(config, directories, env)
+    document = file
     texts = _unused(given)
     if given.services:
         document, texts = _with_synapse_services(document, given, directories, env)
@@ -134,7 +140,8 @@ def synapse(given: Given, ambassador: Ambassador, env: Mapping[str, str]) -> Loa
     if is_base and ambassador.stats is None and not spec.has_statistics(document.data):
         stats = STATISTICS
     document = document.with_data(spec.ambassador(document.data, bind, stats))
-    return _ready_synapse(document, given.unknown_keys_are_warnings, texts)
+    with _read_as("synapse", config, file):
+        return _ready_synapse(document, given.unknown_keys_are_warnings, texts)
 
 
 def file(path: Path, role: str | None, lenient: bool, env: Mapping[str, str]) -> Loaded[Any]:
@@ -163,6 +170,20 @@ def _role(document: Document) -> str:
     return "synapse" if found else "nerve"
 
 
+@contextmanager
+def _read_as(role: str, config: str | None, document: Document) -> Iterator[None]:
+    """Says it first where a file that is refused is the other role's, as it seems."""
+    try:
+        yield
+    except ConfigurationError as error:
+        other = "synapse" if role == "nerve" else "nerve"
+        seems = "instance_id" in document.data if other == "nerve" else "instance_id" not in document.data
+        if config is None or not seems or _role(document) != other:
+            raise
+        what = f"seems to be a file of {other}'s: dockstack {other} -c {config}"
+        raise ConfigurationError(Problem(config, what), *error.problems) from None
+
+
 def _ready_nerve(document: Document, lenient: bool, doubts: Sequence[Problem], check: bool) -> Loaded[NerveSettings]:
     from dockstack.nerve.service import plan
 
@@ -170,6 +191,11 @@ def _ready_nerve(document: Document, lenient: bool, doubts: Sequence[Problem], c
     loaded = loading.nerve(document, lenient)
     with _located(document):
         services = plan(loaded.settings)
+        _check_files(
+            (f"services.{name}.{key}", getattr(one, key))
+            for name, one in loaded.settings.services.items()
+            for key in _TLS_KEYS.get(one.reporter_type, ())
+        )
     warnings = (*doubts, *loaded.warnings)
     if check:
         texts = dict.fromkeys(text for service in services for text in service.warnings)
@@ -201,10 +227,23 @@ def _ready_synapse(document: Document, lenient: bool, doubts: Sequence[Problem])
     from dockstack.synapse.haproxy.document import Layout
 
     loaded = load.synapse(document, lenient, plugins.offered)
-    if loaded.settings.haproxy is not None:
-        with _located(document):
+    with _located(document):
+        if loaded.settings.haproxy is not None:
             Layout(loaded.settings.haproxy, (), "").frame(loaded.settings.services)
+        _check_files(
+            (".".join(("services", name, *steps, "tls")), getattr(one, "tls", None))
+            for name, service in loaded.settings.services.items()
+            for steps, one in service.sources()
+        )
     return replace(loaded, warnings=(*doubts, *loaded.warnings))
+
+
+def _check_files(found: Iterable[tuple[str, Any]]) -> None:
+    """Looks at the files of TLS settings, each by its place, before they are needed: whoever opens a registry while all
+    else runs has nobody left to tell. Raises ConfigurationError."""
+    plain = ((where, Tls(**one.model_dump())) for where, one in found if isinstance(one, TlsSettings))
+    if problems := tls.faults(plain):
+        raise ConfigurationError(*problems)
 
 
 @contextmanager
@@ -260,6 +299,8 @@ def _registry(option: str, given: Given) -> tuple[Locator, str]:
     registry = spec.discovery(given.discovery, option)
     assert registry is not None
     locator, base = registry
+    if locator.tls is not None and (said := tls.fault(locator.tls)) is not None:
+        raise ConfigurationError(Problem("-d", said))
     if given.session_timeout is not None:
         locator = replace(locator, session_timeout=given.session_timeout)
     return locator, base

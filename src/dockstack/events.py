@@ -54,7 +54,7 @@ class Retrying(Event):
     pause: float
 
     def __str__(self) -> str:
-        return f"{self.what} failed: {self.error}; trying again in {self.pause:.2f} s"
+        return f"{self.what} failed: {self.error}; trying again {after(self.pause)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +96,11 @@ class Ended(Event):
 
     def __str__(self) -> str:
         return f"ended after {self.seconds:.0f} s" + (f" by {self.error!r}" if self.error else "")
+
+
+def after(pause: float) -> str:
+    """When something is done that is done after a pause, in seconds."""
+    return f"in {pause:.1f} s" if pause >= 0.05 else "at once"
 
 
 def fan_out(*subscribers: Emit) -> Emit:

@@ -6,13 +6,9 @@ import logging
 import os
 import queue
 import threading
-from dataclasses import dataclass
 
 from dockstack.events import Event, Recovered, Retrying
-
-SHORTEST, LONGEST = 10.0, 600.0
-"""Seconds between two lines about one thing that fails again and again: at first, and after doubling each time."""
-
+from dockstack.runtime.pace import LONGEST, Reminder
 
 MOST_WAITING = 10_000
 """Lines that wait for whoever reads the log; further ones are lost, and counted."""
@@ -62,12 +58,6 @@ class Aside(logging.Handler):
                 continue  # nobody is there to be told
 
 
-@dataclass(slots=True)
-class _Failing:
-    next_line: float
-    gap: float
-
-
 class Sparing(logging.Filter):
     """Of a failure that is tried again and again lets the first line through, then lines at growing distance.
 
@@ -76,7 +66,7 @@ class Sparing(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._failing: dict[str, _Failing] = {}
+        self._failing: dict[str, Reminder] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         event = record.args[0] if isinstance(record.args, tuple) and record.args else None
@@ -85,11 +75,6 @@ class Sparing(logging.Filter):
         if not isinstance(event, Retrying):
             return True
         known = self._failing.get(event.what)
-        if known is None or record.created > known.next_line + LONGEST:
-            self._failing[event.what] = _Failing(record.created + SHORTEST, SHORTEST)
-            return True
-        if record.created < known.next_line:
-            return False
-        known.gap = min(2 * known.gap, LONGEST)
-        known.next_line = record.created + known.gap
-        return True
+        if known is None or record.created > known.next + LONGEST:
+            known = self._failing[event.what] = Reminder()
+        return known.due(record.created)

@@ -31,6 +31,19 @@ class told:
 class Commands(click.Group):
     """Turns what an operator can act on into lines on stderr; anything else is a bug and keeps its traceback."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        given = tuple(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            option = error.option_name
+            owners = [name for name, one in self.commands.items() if any(option in each.opts for each in one.params)]
+            if not owners:
+                raise
+            owner = next((name for name in owners if name in given), owners[0])
+            right = f"{ctx.command_path} {owner} {option} …"
+            raise click.UsageError(f"{option} stands behind the command that it is for: {right}", ctx) from None
+
     def invoke(self, ctx: click.Context) -> Any:
         with told():
             return super().invoke(ctx)

@@ -15,11 +15,12 @@ from typing import Any
 
 from dockstack.errors import ConfigurationError, Problem
 from dockstack.registry import Locator
-from dockstack.registry.url import fold, is_host, parse_url
+from dockstack.registry.url import fold, is_host, parse_url, redacted
 from dockstack.settings.common import STATS_SECTION
 
 _REGISTRYS = {"method", "hosts", "port", "directory", "path", "auth", "tls", "session_timeout"}
 _CONTAINER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]+")
+_NERVES = re.compile(r"(?:[^:/]+:)?[0-9]+:")  # what stands before the path in the -s of nerve
 
 Plain = dict[str, Any]
 Jq = Callable[[str, Plain], Plain]
@@ -67,6 +68,9 @@ def parse_synapse(text: str) -> Spec:
     parts = text.split(":", 2)
     if len(parts) < 3:
         raise _fault(f"-s {text}", "is not NAME:TYPE:PATH")
+    if (nerves := _NERVES.match(parts[2])) is not None:
+        ours = f"{parts[0]}:{parts[1]}:{parts[2][nerves.end() :]}"
+        raise _fault(f"-s {text}", f"has a port, as nerve's have; synapse takes NAME:TYPE:PATH: {ours}")
     return _checked(Spec(text, parts[0], parts[1], None, parts[2]))
 
 
@@ -98,11 +102,9 @@ def discovery(urls: Sequence[str], needed: str | None = None) -> tuple[Locator, 
     try:
         locator, base = parse_url(urls[-1])
     except ValueError as error:
-        raise _fault(f"-d {_without_password(urls[-1])}", str(error)) from None
+        raise _fault(f"-d {redacted(urls[-1])}", str(error)) from None
     if locator.scheme not in ("zookeeper", "etcd", "file"):
-        raise _fault(
-            f"-d {_without_password(urls[-1])}", f"{locator.scheme} is for tests: use zk://…, etcd://… or file:///…"
-        )
+        raise _fault(f"-d {redacted(urls[-1])}", f"{locator.scheme} is for tests: use zk://…, etcd://… or file:///…")
     return locator, base
 
 
@@ -318,12 +320,6 @@ def _checked(spec: Spec) -> Spec:
     if not spec.path:
         raise _fault(spec.where, "has no path: where in the registry is it? For example /mysql")
     return spec
-
-
-def _without_password(url: str) -> str:
-    scheme, found, rest = url.partition("://")
-    authority, slash, path = rest.partition("/")
-    return f"{scheme}{found}{authority.rpartition('@')[2]}{slash}{path}"
 
 
 def _fault(where: str, what: str) -> ConfigurationError:

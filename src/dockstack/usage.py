@@ -13,7 +13,8 @@ Example:
 
 \b
 Environment: SERVICE_HOST, INSTANCE_ID; NERVE_CONFIG (as -c),
-NERVE_INSTANCE_ID (as -i), NERVE_CHECK_CONFIG (as -k), DOCKER_HOST, DEBUG.
+NERVE_INSTANCE_ID (as -i), NERVE_CHECK_CONFIG (as -k), DOCKER_HOST,
+DOCKSTACK_UNKNOWN_KEYS, DEBUG (not empty: a longer log).
 """
 
 SYNAPSE = """\b
@@ -26,5 +27,6 @@ Example:
       --bind 127.0.0.1 -r 'mysql:.haproxy.port=13306'
 
 \b
-Environment: SYNAPSE_CONFIG (as -c), DEBUG.
+Environment: SYNAPSE_CONFIG (as -c), DOCKER_HOST, DOCKSTACK_UNKNOWN_KEYS,
+DEBUG (not empty: a longer log).
 """

@@ -56,14 +56,14 @@ async def test_the_end_does_not_wait_for_a_silent_client(tmp_path: Path) -> None
 
 
 async def test_nobody_answers(tmp_path: Path) -> None:
-    with pytest.raises(NoAnswer, match=r"nerve\.sock: No such file"):
+    with pytest.raises(NoAnswer, match=r"nerve\.sock: No such file or directory; start dockstack nerve, or"):
         ask(tmp_path / "nerve.sock", "health")
 
 
 async def test_one_who_accepts_and_never_answers_is_given_up(tmp_path: Path) -> None:
     path = tmp_path / "nerve.sock"
     server = await asyncio.start_unix_server(lambda reader, writer: None, str(path))
-    with pytest.raises(NoAnswer, match="timed out"):
+    with pytest.raises(NoAnswer, match="timed out; it may be stopped or overloaded"):
         await asyncio.to_thread(ask, path, "health", 0.2)
     server.close()
 

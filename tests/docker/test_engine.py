@@ -285,6 +285,19 @@ async def test_a_container_that_the_engine_cannot_describe_is_skipped_by_name(en
         assert any("skipped" in text and "layer does not exist" in text for text in said), said
 
 
+@pytest.mark.parametrize(
+    ("host", "words"),
+    [
+        ("unix:///nowhere.sock", "unix:///nowhere.sock: No such file or directory"),
+        ("tcp://127.0.0.1:1", "tcp://127.0.0.1:1: Connection refused"),
+    ],
+)
+async def test_an_engine_that_is_not_there_is_told_in_few_words(host: str, words: str) -> None:
+    async with following(host) as follower:
+        await eventually(lambda: bool(follower.told), "it is told", limit=3)
+    assert f"failed: {words}; trying again" in str(follower.told[0])
+
+
 async def test_something_else_than_an_engine_is_unavailable() -> None:
     async def other(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 2\r\n\r\nhi")

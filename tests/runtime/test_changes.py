@@ -7,13 +7,14 @@ import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from dockstack.events import Event
 from dockstack.runtime import changes
-from dockstack.runtime.changes import contents, names_on_the_way
+from dockstack.runtime.changes import Sources, contents, names_on_the_way, tell_changes
 from tests.waiting import eventually
 
 
@@ -228,6 +229,47 @@ async def test_what_no_event_tells_is_seen_all_the_same(tmp_path: Path, monkeypa
             writer.write("more")
             writer.flush()
             await eventually(lambda: count() == 1, "the change")
+
+
+@dataclass(frozen=True)
+class Read:
+    text: str
+    service_conf_dir: str | None = None
+
+
+@pytest.mark.parametrize("signalled", [False, True])
+async def test_what_was_read_at_a_signal_is_not_told_again(
+    signalled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, changed, looked = tmp_path / "nerve.yaml", asyncio.Event(), threading.Event()
+    file.write_text("one")
+    found: list[bool] = []
+    events: list[Event] = []
+
+    class Sounded(Sources[Read]):
+        def unread(self) -> bool:
+            found.append(super().unread())
+            return found[-1]
+
+    def look(wanted: Iterable[Path]) -> changes.Mark:
+        mark = contents(wanted)
+        looked.set()
+        return mark
+
+    monkeypatch.setattr(changes, "contents", look)
+    sources = Sounded(file, None, lambda: Read(file.read_text()))
+    task = asyncio.ensure_future(tell_changes(sources, changed, events.append))
+    await eventually(looked.is_set, "the first look")
+    file.write_text("two")
+    if signalled:
+        assert sources.read().text == "two"
+    await eventually(lambda: len(found) == 1, "the change is seen")
+    file.write_text("three")
+    await eventually(lambda: len(found) == 2, "the next change is seen")
+    await eventually(changed.is_set, "it is told")
+    assert found == [not signalled, True]
+    task.cancel()
+    await asyncio.wait({task})
 
 
 def test_a_pipe_is_not_read(tmp_path: Path) -> None:

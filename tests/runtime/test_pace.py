@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import islice, pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dockstack.runtime.pace import next_beat, pauses
+from dockstack.runtime.pace import LONGEST, SHORTEST, Reminder, next_beat, pauses
 
 
 @given(st.floats(0.01, 100), st.floats(0, 1))
@@ -37,3 +37,12 @@ def test_the_next_beat_is_after_now_within_one_interval_and_on_the_grid(
 def test_the_next_beat_is_later_than_a_beat_that_is_now(start: float, interval: float, number: int) -> None:
     now = start + number * interval
     assert now < next_beat(start, interval, now) <= now + 1.001 * interval + 1e-6
+
+
+def test_a_reminder_is_due_at_once_and_then_at_growing_distance() -> None:
+    reminder = Reminder()
+    found = [second for second in range(4000) if reminder.due(second)]
+    gaps = [after - before for before, after in pairwise(found)]
+    assert found[0] == 0
+    assert gaps[:6] == [SHORTEST, 20, 40, 80, 160, 320]
+    assert set(gaps[6:]) == {LONGEST}

@@ -8,6 +8,7 @@ import os
 import random
 import re
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -285,6 +286,24 @@ async def test_an_end_before_the_first_picture_ends_the_haproxy_of_the_last_run(
     assert await answers(synapse.port) == {"a"}  # nothing is touched while nothing is known
     assert await synapse.terminate() < 5
     assert synapse.stand.masters() == []
+
+
+async def test_a_haproxy_that_never_comes_up_is_not_well(synapse: Synapse) -> None:
+    await synapse.announce("a")
+    with socket.create_server(("127.0.0.1", synapse.port)):
+        await synapse.start()
+        said = re.compile(r"degraded: HAProxy is not running: \(master \d+\) ended with status 1; its own words are")
+        await eventually(lambda: any(map(said.match, synapse.report("health").lines)), "its end is told")
+        assert not synapse.report("health").ok
+    await synapse.ready()
+    assert synapse.report("health").ok
+    broken: dict[str, Any] = {"global": ["frobnicate"]}
+    synapse.configure(**broken)
+    await synapse.terminate()
+    synapse.stand.place.config.unlink()  # else HAProxy is started with the last file
+    await synapse.start()
+    await eventually(lambda: "HAProxy refuses" in str(synapse.report("health").lines), "its refusal is told")
+    assert not synapse.report("health").ok
 
 
 async def test_a_frozen_haproxy_does_not_hold_the_end(synapse: Synapse) -> None:

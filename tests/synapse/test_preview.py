@@ -73,6 +73,11 @@ async def test_only_the_names_of_haproxys_services_are_waited_for(
     assert "server a_localhost:80 127.0.0.1:80" in found.text or "server a_localhost:80 [::1]:80" in found.text
 
 
+def test_what_haproxy_refuses_is_said() -> None:
+    found = list(lines(Preview(FILE, "global\n", False, True, (), "[ALERT] no such mode")))
+    assert "# HAProxy refuses this file, and what runs would go on: [ALERT] no such mode" in found
+
+
 @pytest.fixture
 def short_path() -> Iterator[Path]:
     """A directory whose path is short enough for HAProxy's sockets."""
@@ -149,6 +154,41 @@ async def test_a_plan_says_what_a_start_then_does(haproxy: HaproxyBinary, short_
         await place.agreement(20)
         assert comments(await asyncio.to_thread(planned, place)) == ["#   nothing is to be done"]
         assert after.startswith((place.run_dir / "haproxy.cfg").read_text())
+
+
+def test_what_haproxy_refuses_is_left_out_as_it_would_be(haproxy: HaproxyBinary, tmp_path: Path) -> None:
+    def written(**more: list[str]) -> subprocess.CompletedProcess[str]:
+        good, bad = (
+            {"host": "127.0.0.1", "port": 1, "name": "good"},
+            {"host": "127.0.0.1", "port": 2, "name": "bad", "haproxy_server_options": "frobnicate"},
+        )
+        service = {"discovery": {"method": "base"}, "default_servers": [good, bad], "haproxy": {"port": 1}}
+        broken = {"discovery": {"method": "base"}, "haproxy": {"port": 2, "listen": ["mode nonsense"]}}
+        top = {"global": [], "defaults": [], "config_file_path": "haproxy.cfg", "socket_file_path": "s", **more}
+        settings = {"services": {"web": service, "broken": broken}, "haproxy": top}
+        (tmp_path / "s.json").write_text(json.dumps(settings))
+        return subprocess.run(
+            [sys.executable, "-m", "dockstack", "plan", "-c", "s.json", "--run-dir", "r", "--state-dir", "s"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        )
+
+    done = written()
+    assert "server bad_127.0.0.1:2 is left out, HAProxy does not take it" in done.stderr
+    assert "service broken: HAProxy does not take its settings, the service is left out" in done.stderr
+    assert ("good_127" in done.stdout, "bad_127" in done.stdout, "frontend broken" in done.stdout) == (
+        True,
+        False,
+        False,
+    )
+    loadable = tmp_path / "planned.cfg"
+    loadable.write_text(done.stdout)
+    assert refusal(haproxy, loadable) == ""
+    assert "# HAProxy refuses this file, and what runs would go on: [ALERT]" in written(defaults=["frobnicate"]).stdout
+    assert {one.name for one in tmp_path.iterdir()} == {"s.json", "planned.cfg"}
 
 
 def test_settings_that_cannot_be_carried_out_are_refused(tmp_path: Path) -> None:

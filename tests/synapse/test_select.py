@@ -55,7 +55,8 @@ def test_an_empty_set(settings: dict[str, Any], previous: tuple[Instance, ...] |
 
 
 def test_that_the_previous_ones_stay_is_said() -> None:
-    assert "2 of before stay" in select("svc", service(), Snapshot(()), Entry((A, B))).problems[0]
+    for before, words in (((A, B), "the last 2 stay in service"), ((A,), "the last one stays in service")):
+        assert words in select("svc", service(), Snapshot(()), Entry(before)).problems[0]
     assert select("svc", service(), Snapshot((A,)), Entry((A, B))).problems == ()
     assert select("svc", service(), Snapshot(()), Entry(())).problems == ()
 

@@ -31,7 +31,13 @@ def ask(path: Path, question: Question, timeout: float = 5.0) -> Report:
                 connection.settimeout(max(0.001, end - time.monotonic()))
     except OSError as error:
         reason = error.strerror or str(error) or type(error).__name__
-        raise NoAnswer(f"no daemon answers on {path}: {reason}") from error
+        role = path.stem
+        what = f"start dockstack {role}, or name its directory with --run-dir"
+        if isinstance(error, PermissionError):
+            what = f"ask as root or as the user that dockstack {role} runs as"
+        elif isinstance(error, TimeoutError):
+            what = f"it may be stopped or overloaded: look at the log of dockstack {role}"
+        raise NoAnswer(f"no daemon answers on {path}: {reason}; {what}") from error
     head, found, body = answer.partition(b"\r\n\r\n")
     words = head.split(maxsplit=2)
     if not found or len(words) < 2 or words[1] not in (b"200", b"503"):

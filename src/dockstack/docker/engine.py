@@ -29,6 +29,7 @@ from dockstack.errors import ConfigurationError, EngineUnavailable, Problem
 from dockstack.events import Emit, Note, Warn, said_once
 from dockstack.runtime import loops
 from dockstack.runtime.latest import Latest
+from dockstack.runtime.refused import reason
 from dockstack.runtime.scope import servants
 
 if TYPE_CHECKING:
@@ -194,7 +195,7 @@ class _View:
                 answer = await self._docker.containers.container(one).show()
             now = container_of(answer)
         except EngineUnavailable as error:
-            cause = error.__cause__
+            cause = error.__context__
             if not isinstance(cause, DockerError) or cause.status not in (404, 500):
                 raise
             self._forget(one, None if cause.status == 404 else str(error))
@@ -317,8 +318,12 @@ def _told(host: str) -> Iterator[None]:
     except TimeoutError as error:
         raise EngineUnavailable(f"{host}: no answer within {ANSWER:g} s") from error
     except DockerError as error:
-        raise EngineUnavailable(_words(host, error.message, error.status)) from error
-    except (ClientError, OSError) as error:
+        cause = error.__context__
+        text = reason(cause) if isinstance(cause, OSError) else error.message
+        raise EngineUnavailable(_words(host, text, error.status)) from error
+    except OSError as error:
+        raise EngineUnavailable(_words(host, reason(error), 0)) from error
+    except ClientError as error:
         raise EngineUnavailable(_words(host, str(error) or type(error).__name__, 0)) from error
     except (ValueError, TypeError, KeyError) as error:  # what the library makes of an answer that is no engine's
         raise EngineUnavailable(f"{host}: this is not how a Docker engine answers: {error!r}") from error

@@ -104,7 +104,7 @@ async def _live(read: _Read, pictures: Latest[Picture], socket: Path, options: O
                 beside.create_task(placer.follow(options.engine or engine.USUAL_HOST))
                 if options.reload is not None:
                     sources = Sources(options.config, read.settings.service_conf_dir, options.reload)
-                    beside.create_task(tell_changes(sources.files, hangup, emit))
+                    beside.create_task(tell_changes(sources, hangup, emit))
                 while not await _stopped(stop, hangup):
                     hangup.clear()
                     if options.reload is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import traceback
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ from dockstack.model import Address
 from dockstack.nerve.checks import Check, Unhealthy
 from dockstack.nerve.judge import History, Rule, judge
 from dockstack.nerve.names import Names
+from dockstack.runtime.refused import reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ async def ask(probe: Probe, names: Names | None = None) -> Outcome:
         late = f"no answer from {probe.target} within {probe.deadline:g} s"
         return Outcome(probe.name, False, late if bounded.expired() or not str(error) else str(error))
     except OSError as error:
-        return Outcome(probe.name, False, f"{probe.target}: {_words(error)}")
+        return Outcome(probe.name, False, f"{probe.target}: {reason(error)}")
     except Exception as error:  # noqa: BLE001 - third-party code: its bug must not end nerve and withdraw everything
         return Outcome(probe.name, False, f"the check broke: {error!r}", "".join(traceback.format_exception(error)))
     return Outcome(probe.name, True)
@@ -77,10 +77,3 @@ async def run(
         if not after[place].up:
             break
     return tuple(after), tuple(outcomes)
-
-
-def _words(error: OSError) -> str:
-    # asyncio replaces the system's words for a refused connection by its own, which repeat the address.
-    if isinstance(error, ConnectionError) and error.errno:
-        return os.strerror(error.errno)
-    return str(error) or type(error).__name__

@@ -40,3 +40,8 @@ class NodeUnread(Event):
 
     def __str__(self) -> str:
         return f"{self.path}: the data of {'a child' if self.child else 'the node itself'} could not be read"
+
+
+def lasting(seconds: float) -> str:
+    """For how long something has been going on, where that is worth a word."""
+    return f", for {seconds:.0f} s by now" if seconds >= 5 else ""

@@ -79,7 +79,7 @@ def parse_url(text: str) -> tuple[Locator, str]:
     """
     match = _URL.fullmatch(text.strip())
     if match is None or _CONTROL.search(text):
-        raise ValueError(f"{_redacted(text)!r} is not a URL such as zk://host:2181/base or file:///directory")
+        raise ValueError("is no URL such as zk://HOST:2181/BASE or file:///DIRECTORY")
     scheme = _scheme(match["scheme"], text)
     authority, path = match["authority"] or "", match["path"]
     locator = _options(Locator(scheme.adapter, tls=Tls() if scheme.tls else None), scheme, match)
@@ -87,7 +87,7 @@ def parse_url(text: str) -> tuple[Locator, str]:
         return _with_hosts(locator, authority, scheme.port, match["scheme"]), path
     if authority not in ("", "localhost"):
         raise ValueError(
-            f"{match['scheme']}: has no host, {_redacted(authority)!r} stands where one would be: "
+            f"{match['scheme']}: has no host, {redacted(authority)!r} stands where one would be: "
             f"write {match['scheme']}:///{authority.rpartition('@')[2]}{path}"
         )
     if scheme.adapter == "file":
@@ -113,7 +113,7 @@ def parse_hosts(hosts: Sequence[str], default_port: int) -> tuple[tuple[Address,
     chroots: list[str] = []
     for part in parts:
         if "://" in part:
-            raise ValueError(f"{_redacted(part)!r}: write it as HOST:PORT, without {part.partition('://')[0]}://")
+            raise ValueError(f"{redacted(part)!r}: write it as HOST:PORT, without {part.partition('://')[0]}://")
         address, slash, chroot = part.partition("/")
         addresses.append(_address(address.strip(), default_port))
         chroots.append(fold(chroot) if slash and fold(chroot) != "/" else "")
@@ -123,7 +123,8 @@ def parse_hosts(hosts: Sequence[str], default_port: int) -> tuple[tuple[Address,
     return tuple(addresses), chroot
 
 
-def _redacted(text: str) -> str:
+def redacted(text: str) -> str:
+    """What a user has written as a URL, without what stands before its hosts."""
     return re.sub(r"(//|^)[^/?#]*@", r"\1***@", text)
 
 
@@ -146,16 +147,17 @@ def _scheme(name: str, text: str) -> _Scheme:
     try:
         return _SCHEMES[name]
     except KeyError:
+        if "://" not in text:
+            raise ValueError(f"is no URL: write zk://{redacted(text)}, etcd://… or file:///DIRECTORY") from None
         known = [one for one in _SCHEMES if one != "memory"]  # that one is for tests
-        raise ValueError(
-            f"{_redacted(text)!r}: unknown registry scheme {name!r}{_suggestion(name.lower(), known)}"
-        ) from None
+        hint = "; did you mean zk?" if name.lower() == "zookeeper" else _suggestion(name.lower(), known)
+        raise ValueError(f"unknown registry scheme {name!r}{hint}") from None
 
 
 def _with_hosts(locator: Locator, authority: str, port: int, scheme: str) -> Locator:
     credentials, at, hosts = authority.rpartition("@")
     if not hosts.strip():
-        raise ValueError(f"{scheme}://{_redacted(authority)} names no host: write {scheme}://HOST:{port}/BASE")
+        raise ValueError(f"{scheme}://{redacted(authority)} names no host: write {scheme}://HOST:{port}/BASE")
     addresses, _ = parse_hosts([hosts], port)
     if not at:
         return replace(locator, hosts=addresses)

@@ -55,9 +55,11 @@ class Sources(Generic[S]):
         self._config = config
         self._directory = directory
         self._read = read
+        self._seen: Mark | None = None
 
     def read(self) -> S:
         """The settings as they are now. Blocks; raises what the reading raises."""
+        self._seen = contents(self.files())
         fresh = self._read()
         self._directory = fresh.service_conf_dir
         return fresh
@@ -67,13 +69,19 @@ class Sources(Generic[S]):
         directory = None if self._directory is None else Path(self._directory)
         return tuple(path for path in (self._config, directory) if path is not None)
 
+    def unread(self) -> bool:
+        """Whether the files hold something else than when they were read last, also where that failed. Blocks."""
+        return contents(self.files()) != self._seen
 
-async def tell_changes(paths: Callable[[], Iterable[Path]], changed: asyncio.Event, emit: Emit) -> None:
-    """Sets `changed` after each change, for ever; without any path, returns at once."""
-    if not tuple(paths()):
+
+async def tell_changes(sources: Sources[S], changed: asyncio.Event, emit: Emit) -> None:
+    """Sets `changed` after each change, for ever, unless somebody has had it read already; without any path, returns at
+    once."""
+    if not sources.files():
         return
-    async for _ in changes(paths, emit):
-        changed.set()
+    async for _ in changes(sources.files, emit):
+        if await asyncio.to_thread(sources.unread):
+            changed.set()
 
 
 async def changes(paths: Callable[[], Iterable[Path]], emit: Emit) -> AsyncIterator[None]:

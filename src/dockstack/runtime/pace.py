@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 _EARLY = 1e-6  # seconds
+
+SHORTEST, LONGEST = 10.0, 600.0
+"""Seconds between two words about one thing that goes on: at first, and after doubling each time."""
 
 
 def pauses(cap: float, uniform: Callable[[], float], first: float = 0.05, eager: bool = True) -> Iterator[float]:
@@ -27,3 +31,19 @@ def next_beat(start: float, interval: float, now: float) -> float:
     # A timer may fire, and numbers may be rounded, a little before the beat that it is for: 0.3 / 0.1 is less than 3.
     number = math.floor((now + _EARLY - start) / interval) + 1
     return start + number * interval
+
+
+@dataclass(slots=True)
+class Reminder:
+    """When something that goes on is told: at once, and then at growing distance."""
+
+    next: float = -math.inf
+    gap: float = 0.0
+
+    def due(self, now: float) -> bool:
+        """Whether it is to be told now; it is taken as told then."""
+        if now < self.next:
+            return False
+        self.gap = min(2 * self.gap, LONGEST) or SHORTEST
+        self.next = now + self.gap
+        return True

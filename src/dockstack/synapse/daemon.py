@@ -109,14 +109,20 @@ def _first(group: BaseExceptionGroup[DockStackError]) -> DockStackError:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """An output, with what must run beside it, what is to be written at the end, its line of figures, and what is
-    wrong with what runs beside it."""
+    """An output, with what must run beside it, what is to be written at the end, its line of figures, what is wrong
+    with what runs beside it, and whether its first work has failed until now."""
 
     output: Output
     work: tuple[Coroutine[Any, Any, None], ...] = ()
     unwritten: tuple[Callable[[], Awaitable[None]], ...] = ()
     figures: Callable[[], tuple[str, ...]] = tuple
     trouble: Callable[[], tuple[str, ...]] = tuple
+    failing: Callable[[], bool] = bool
+
+    @property
+    def well(self) -> bool:
+        """Whether it does its work, or is still about to begin."""
+        return self.output.serving or not (self.output.ready or self.failing())
 
 
 async def _live(settings: SynapseSettings, options: Options, emit: Emit) -> None:
@@ -173,7 +179,7 @@ async def _live(settings: SynapseSettings, options: Options, emit: Emit) -> None
                 sources = Sources(options.config, settings.service_conf_dir, options.reload)
                 again = Reconfigured(settings, sources.read, lambda top: layout_of(top, options), world, keeper, emit)
                 work += [
-                    tell_changes(sources.files, hangup, emit),
+                    tell_changes(sources, hangup, emit),
                     again.run(hangup, pictures, options.startup_grace),
                 ]
             await _until(stop, group, work)
@@ -198,7 +204,7 @@ def _reports(
         return (*(f"degraded: {line}" for line in degraded), *world.choices, *states, *figures)
 
     def health() -> Report:
-        return Report(all(one.output.serving or not one.output.ready for one in parts), lines())
+        return Report(all(one.well for one in parts), lines())
 
     def ready() -> Report:
         return Report(all(one.output.ready and one.output.serving for one in parts), lines())
@@ -239,9 +245,9 @@ def _haproxy(applier: Applier, names: Names, state: StateFile | None) -> Part:
         return (counts,) if applier.ready else ("HAProxy does not have all that is wanted yet", counts)
 
     if state is None:
-        return Part(applier, (names.run(applier.resolved),), figures=figures)
+        return Part(applier, (names.run(applier.resolved),), figures=figures, failing=lambda: applier.failing)
     work = (names.run(applier.resolved), state.run(applier.aged))
-    return Part(applier, work, (state.flush,), figures, lambda: state.trouble)
+    return Part(applier, work, (state.flush,), figures, lambda: state.trouble, lambda: applier.failing)
 
 
 def state_of(top: HaproxySettings, emit: Emit) -> StateFile | None:

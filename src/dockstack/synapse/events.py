@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dockstack.events import DEBUG, ERROR, WARNING, Event
+from dockstack.events import DEBUG, ERROR, WARNING, Event, after
 from dockstack.registry import Locator
 
 TOLD = 3
@@ -148,7 +148,7 @@ class HaproxyEnded(Event):
     pause: float
 
     def __str__(self) -> str:
-        return f"HAProxy {self.how}; it is started again in {self.pause:.2f} s"
+        return f"HAProxy {self.how}; it is started again {after(self.pause)}"
 
 
 # What only the metrics count: the log tells the same when something changes.

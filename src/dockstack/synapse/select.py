@@ -78,7 +78,8 @@ def _candidates(
         return found or defaults
     if previous is not None and previous.instances and own.use_previous_backends:
         count = len(previous.instances)
-        problems.append(f"service {service}: no instance is registered; the {count} of before stay in service")
+        kept = "the last one stays" if count == 1 else f"the last {count} stay"
+        problems.append(f"service {service}: no instance is registered; {kept} in service")
         return previous.instances
     return ()
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from dockstack.registry import Locator
 from dockstack.registry.etcd.events import Connected, LeaseLost, Unreachable
 from dockstack.registry.etcd.gateway import AT_ONCE, EACH, Gateway
 from dockstack.registry.etcd.lease import Tenure
+from dockstack.runtime import pace
 from dockstack.runtime.scope import servants
 from tests.contract.recording import tasks_of_ours
 from tests.waiting import eventually
@@ -80,6 +82,19 @@ async def test_somebody_else_who_answers_is_not_taken_for_etcd(content: str) -> 
                 await made.call("kv/txn", {})
         assert [type(event) for event in told] == [Unreachable]
         assert "no answer of etcd's" in made.state
+
+
+async def test_a_long_outage_is_told_again_and_for_how_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "SHORTEST", 0.1)
+    told: list[Event] = []
+    async with peer({}, says("[]")) as port, gateway(port, told=told) as made:
+        while len(told) < 3:
+            with pytest.raises(RegistryUnavailable):
+                await made.call("kv/txn", {})
+    last = told[-1]
+    assert isinstance(last, Unreachable)
+    assert last.seconds >= 0.3
+    assert str(replace(last, seconds=48.2)).endswith("trying on, for 48 s by now")
 
 
 async def test_a_redirect_is_not_followed_with_a_password() -> None:

@@ -17,6 +17,7 @@ from kazoo.security import OPEN_ACL_UNSAFE, make_digest_acl
 from dockstack.errors import RegistryUnavailable
 from dockstack.model import Address
 from dockstack.registry.zookeeper.events import Connected, Expired, Suspended, Unreachable
+from dockstack.runtime import pace
 from tests.registry.snapshots import until, until_ports
 from tests.registry.zookeeper.clients import at, put_again
 from tests.registry.zookeeper.recording import NERVE, PATH, Log, copy, opened
@@ -76,6 +77,18 @@ async def test_useless_servers_are_asked_with_pauses_and_told_of_once(script: Sc
             assert f"{HERE}:{server.port}" in registry.state
             assert "not connected" in registry.state
         assert len(log.of(Unreachable)) == 1
+
+
+async def test_a_long_outage_is_told_again_and_for_how_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "SHORTEST", 0.1)
+    log = Log()
+    async with scripted(refuses) as server, opened(at(server.port, timeout=1), log):
+        await eventually(lambda: len(log.of(Unreachable)) >= 3, "told again")
+        first, *_, last = log.of(Unreachable)
+        assert first.reason == last.reason
+        assert last.seconds >= 0.3
+        assert len(log.of(Unreachable)) < server.accepted
+        assert str(replace(last, seconds=48.2)).endswith("trying on, for 48 s by now")
 
 
 async def test_a_deaf_server_is_told_of_and_left() -> None:

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import pytest
 
+from dockstack.events import Note
 from dockstack.model import Instance
 from dockstack.synapse.daemon import layout_of
 from dockstack.synapse.events import (
@@ -759,6 +760,8 @@ async def test_a_haproxy_that_is_killed_is_started_again(stand: Stand, backs: Or
             await running.applied()
             assert await answers(stand.ports["web"]) == {"a", "b"}
             await stand.master()
+            again = [str(one) for one in stand.told.of(Note) if "wanted again, after" in str(one)]
+            assert len(again) == count + 1
         await running.apply(web=await backs.start("b", "c"))
         assert await answers(stand.ports["web"]) == {"b", "c"}
 

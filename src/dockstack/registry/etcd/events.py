@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dockstack.events import WARNING, Event
+from dockstack.registry.events import lasting
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,14 +21,16 @@ class Connected(Event):
 
 @dataclass(frozen=True, slots=True)
 class Unreachable(Event):
-    """No member could be used; said once until that changes."""
+    """No member could be used, for so many `seconds` by now; said at growing distance until that changes."""
 
     level: ClassVar[int] = WARNING
     members: str
     reason: str
+    seconds: float = 0.0
 
     def __str__(self) -> str:
-        return f"etcd {self.members} cannot be used: {self.reason}; everything is kept, trying on"
+        kept = "everything is kept, trying on"
+        return f"etcd {self.members} cannot be used: {self.reason}; {kept}{lasting(self.seconds)}"
 
 
 @dataclass(frozen=True, slots=True)

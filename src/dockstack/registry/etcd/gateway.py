@@ -22,6 +22,7 @@ from dockstack.events import Emit
 from dockstack.registry import Locator
 from dockstack.registry.etcd.answers import Fields, Refused, answer_of, message, refusal
 from dockstack.registry.etcd.events import Connected, Unreachable
+from dockstack.runtime.pace import Reminder
 from dockstack.runtime.shared import Shared
 
 EACH = 1.5
@@ -69,7 +70,7 @@ class Gateway:
         self._since = time.monotonic()
         self._reason = "nothing was asked yet"
         self._up = False
-        self._told = False
+        self._said = Reminder()
         self._failures = 0
         self._closed = False
         self.turns = asyncio.Semaphore(AT_ONCE)
@@ -282,7 +283,7 @@ class Gateway:
             return
         self._failures = 0
         if not self._up:
-            self._up, self._told = True, False
+            self._up, self._said = True, Reminder()
             self._emit(Connected(str(self._hosts[line.at])))
 
     def _leave(self, line: _Line, reason: str) -> None:
@@ -298,11 +299,11 @@ class Gateway:
         self._readers.clear()  # each is ended once, even if the next member is left before it notices
         self._failures += 1
         self._reason = reason
+        clock = time.monotonic()
         if self._up:
-            self._up, self._since = False, time.monotonic()
-        if not self._told and self._failures >= len(self._hosts):
-            self._told = True
-            self._emit(Unreachable(", ".join(map(str, self._hosts)), reason))
+            self._up, self._since = False, clock
+        if self._failures >= len(self._hosts) and self._said.due(clock):
+            self._emit(Unreachable(", ".join(map(str, self._hosts)), reason, clock - self._since))
 
 
 async def _end(line: _Line) -> None:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from dockstack.events import WARNING, Event
 from dockstack.registry import Locator
-from dockstack.registry.events import OfASession
+from dockstack.registry.events import OfASession, lasting
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +37,15 @@ class Suspended(Event):
 
 @dataclass(frozen=True, slots=True)
 class Unreachable(Event):
-    """No server of the list could be used; said once until that changes."""
+    """No server of the list could be used, for `seconds` by now; said at growing distance until that changes."""
 
     level: ClassVar[int] = WARNING
     hosts: str
     reason: str
+    seconds: float = 0.0
 
     def __str__(self) -> str:
-        return f"ZooKeeper {self.hosts} cannot be used: {self.reason}; trying on"
+        return f"ZooKeeper {self.hosts} cannot be used: {self.reason}; trying on{lasting(self.seconds)}"
 
 
 @dataclass(frozen=True, slots=True)

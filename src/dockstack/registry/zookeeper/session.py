@@ -26,7 +26,7 @@ from dockstack.registry import Locator
 from dockstack.registry.zookeeper.connection import Connection, OnWatch, Server, connect, resolve
 from dockstack.registry.zookeeper.events import Connected, Expired, Suspended, Unreachable
 from dockstack.runtime.latest import Latest
-from dockstack.runtime.pace import pauses
+from dockstack.runtime.pace import Reminder, pauses
 
 CLOSING = 1.5
 """Seconds for the server to confirm the end of a session."""
@@ -66,7 +66,7 @@ class Session:
         self._zxid = 0
         self._since = time.monotonic()
         self._reason = "not connected yet"
-        self._said: set[str] = set()
+        self._said: dict[str, Reminder] = {}
 
     @property
     def limit(self) -> float:
@@ -260,9 +260,9 @@ class Session:
 
     def _fail(self, reason: str) -> None:
         self._reason = reason
-        if reason not in self._said:
-            self._said.add(reason)
-            self._emit(Unreachable(str(self._locator), reason))
+        now = time.monotonic()
+        if self._said.setdefault(reason, Reminder()).due(now):
+            self._emit(Unreachable(str(self._locator), reason, now - self._since))
 
     def _no_answer(self, limit: float) -> RegistryUnavailable:
         return RegistryUnavailable(f"{self._locator}: no answer within {limit:.1f} s ({self.state})")

@@ -73,6 +73,8 @@ class Applier:
         self._found = False
         self._started = 0.0
         self._deaf_since: float | None = None
+        self._died: float | None = None
+        self._how = ""
         self._start_at = 0.0
         self._starts: Iterator[float] = pauses(5.0, random.random)
         self._inspect_at = 0.0
@@ -96,9 +98,15 @@ class Applier:
         return self._engine.running and all(seat.link is not None and not seat.link.closed for seat in self._seats)
 
     @property
+    def failing(self) -> bool:
+        """Whether HAProxy has ended, or was never started because of its file, and is not there again."""
+        return not self.serving and (self._died is not None or bool(self._reloader.complaint))
+
+    @property
     def trouble(self) -> tuple[str, ...]:
         """Why HAProxy does not have all that is wanted, in sentences."""
-        found = [] if self._engine.running else ["HAProxy is not running"]
+        why = f": {self._how}; its own words are in the log" if self._died is not None else ""
+        found = [] if self._engine.running else [f"HAProxy is not running{why}"]
         found += [f"no HAProxy answers on {seat.path}" for seat in self._seats if seat.link is None]
         found += [f"a reload is due: {reason}" for reason in self._reloader.reasons]
         said = [one for one in (self._reloader.complaint, self._reloader.objection) if one]
@@ -191,9 +199,16 @@ class Applier:
         self._watch_links()
         if self._touched:
             self._wake.set()
-        elif not self.ready and self._is_applied():
-            self.ready = True
+        elif (not self.ready or self._died is not None) and self._is_applied():
+            self._tell_applied()
+
+    def _tell_applied(self) -> None:
+        if not self.ready:
             self._emit(Note("HAProxy has all that is wanted" if self._seats else f"{self._file.path} is written"))
+        elif self._died is not None:
+            seconds = asyncio.get_running_loop().time() - self._died
+            self._emit(Note(f"HAProxy has all that is wanted again, after {seconds:.1f} s"))
+        self.ready, self._died = True, None
 
     def _may_reload(self) -> bool:
         return self.serving or not self._engine.managed
@@ -253,6 +268,7 @@ class Applier:
         if now - self._started > _OLD_ENOUGH:
             self._starts = pauses(5.0, random.random)
         self._start_at = now + next(self._starts)
+        self._died, self._how = now if self._died is None else self._died, how
         self._emit(HaproxyEnded(how, self._start_at - now))
         self._reloader.interrupt()
         for seat in self._seats:

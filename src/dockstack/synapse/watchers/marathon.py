@@ -17,6 +17,7 @@ from dockstack.model import Instance
 from dockstack.registry import Snapshot
 from dockstack.registry.codec import NerveDecoder
 from dockstack.runtime import loops
+from dockstack.runtime.refused import reason
 from dockstack.settings.common import TlsSettings
 from dockstack.settings.discovery import MarathonDiscovery
 from dockstack.settings.marathon import tasks_url
@@ -88,7 +89,9 @@ class MarathonWatcher:
                 return bytes(body)
         except TimeoutError as error:
             raise MarathonUnavailable(f"no answer within {LIMIT:g} s") from error
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+        except OSError as error:
+            raise MarathonUnavailable(reason(error)) from error
+        except (aiohttp.ClientError, ValueError) as error:
             raise MarathonUnavailable(" ".join(str(error).split()) or type(error).__name__) from error
 
 

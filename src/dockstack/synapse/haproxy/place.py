@@ -178,20 +178,29 @@ def _ids(
             taken.add(number)
             if name in drafts:
                 ids[name] = number
-    for name in names:
+    _add_new(rules, drafts, ids, taken, problems)
+    return ids
+
+
+def _add_new(
+    rules: Rules, drafts: Mapping[str, _Draft], ids: dict[str, int], taken: set[int], problems: list[str]
+) -> None:
+    """An id for each server that has none yet; the registry's numbers go first, so that nobody takes another's."""
+    new = [name for name in sorted(drafts) if name not in ids]
+    for name in new:
         wish = drafts[name].registry_id
-        if name not in ids and wish is not None and 1 <= wish <= rules.max_id and wish not in taken:
+        if wish is not None and 1 <= wish <= rules.max_id and wish not in taken:
             ids[name] = wish
             taken.add(wish)
-    for name in names:
-        if name not in ids:
-            number = _free(rules, name, taken)
-            if number is None:
-                problems.append(f"service {rules.service}: no id up to {rules.max_id} is free: {name!r} has none")
-            else:
-                ids[name] = number
-                taken.add(number)
-    return ids
+    for name in new:
+        if name in ids:
+            continue
+        number = _free(rules, name, taken)
+        if number is None:
+            problems.append(f"service {rules.service}: no id up to {rules.max_id} is free: {name!r} has none")
+        else:
+            ids[name] = number
+            taken.add(number)
 
 
 def _free(rules: Rules, name: str, taken: set[int]) -> int | None:

@@ -51,7 +51,7 @@ def test_a_file_of_smartstacks_is_read() -> None:
 
 
 def test_what_is_too_old_is_neither_served_nor_listed_and_an_id_is_kept() -> None:
-    found = past(ruby(a={}, b={"haproxy_server_id": 8}))
+    found = past(ruby(a={}, b={"haproxy_server_id": 8}, c={"timestamp": 5}))
     assert found.newest(1101) == {}
     assert found.departed("svc", 1101) == ()
     assert found.ids("svc") == {"a_h:80": 7, "b_h:80": 8}

@@ -88,9 +88,14 @@ class Past:
         return tuple(problems)
 
     def ids(self, service: str) -> Mapping[str, int]:
-        """The ids of a service's servers, by name; before the first `expire` also of those that left too long ago."""
+        """The ids of a service's servers, by name; before the first `expire` also of those that left too long ago.
+
+        Of several with one number, the one that was seen last has it.
+        """
         servers = self._services.get(service, _Service()).servers
-        return {name: one.number for name, one in servers.items() if one.number is not None}
+        by_age = sorted(servers.items(), key=lambda item: item[1].seen)
+        owners = {one.number: name for name, one in by_age if one.number is not None}
+        return {name: number for number, name in owners.items()}
 
     def newest(self, now: float) -> Mapping[str, Entry]:
         """By service, the servers that were there when the file was written: those with its newest timestamp.

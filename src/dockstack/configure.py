@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dockstack import plugins, spec, templates
+from dockstack import runnable, spec, templates
 from dockstack.docker import engine
 from dockstack.docker.address import advertise_fault
 from dockstack.documents import Document, read
 from dockstack.errors import ConfigurationError, Problem
-from dockstack.registry import Locator, Tls, load, tls
+from dockstack.registry import Locator, load, tls
 from dockstack.settings import loading
-from dockstack.settings.common import TlsSettings
 from dockstack.settings.loading import Loaded
 from dockstack.settings.nerve import NerveSettings
 
@@ -27,9 +26,6 @@ if TYPE_CHECKING:
 
 STATISTICS = "127.0.0.1:8080"
 """Where HAProxy's read-only page is unless the command line says otherwise."""
-
-_TLS_KEYS = {"zookeeper": ("zk_tls",), "etcd": ("etcd_tls",)}
-"""Which key of nerve's service has the TLS settings of its registry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +68,7 @@ def nerve(given: Given, instance_id: str | None, env: Mapping[str, str], check: 
     if named:
         document = document.with_data({**document.data, "instance_id": named})
     with _read_as("nerve", config, file):
-        loaded = _ready_nerve(document, given.unknown_keys_are_warnings, texts, check)
+        loaded = runnable.nerve(document, given.unknown_keys_are_warnings, texts, check)
     if given.docker or needs_engine(loaded.settings):
         engine.named(env)
         engine.load()
@@ -98,7 +94,7 @@ def label_terms(given: Given, instance_id: str, env: Mapping[str, str]) -> Terms
             broken[kind] = "; ".join(map(str, error.problems))
             continue
         if document is not None:
-            found |= _with_modules(Document({"services": {kind: document.data}}, {})).data["services"]
+            found |= runnable.with_modules(Document({"services": {kind: document.data}}, {})).data["services"]
     return Terms(instance_id, locator, base, host, given.advertise, found, broken)
 
 
@@ -141,7 +137,7 @@ def synapse(given: Given, ambassador: Ambassador, env: Mapping[str, str]) -> Loa
         stats = STATISTICS
     document = document.with_data(spec.ambassador(document.data, bind, stats))
     with _read_as("synapse", config, file):
-        return _ready_synapse(document, given.unknown_keys_are_warnings, texts)
+        return runnable.synapse(document, given.unknown_keys_are_warnings, texts)
 
 
 def file(path: Path, role: str | None, lenient: bool, env: Mapping[str, str]) -> Loaded[Any]:
@@ -149,8 +145,8 @@ def file(path: Path, role: str | None, lenient: bool, env: Mapping[str, str]) ->
     what is different from the old tools. Raises ConfigurationError with everything that is wrong."""
     document = loading.with_service_files(read(path, env), env)
     if (role or _role(document)) == "nerve":
-        return _ready_nerve(document, lenient, (), check=True)
-    loaded = _ready_synapse(document, lenient, ())
+        return runnable.nerve(document, lenient, (), check=True)
+    loaded = runnable.synapse(document, lenient, ())
     if loaded.settings.haproxy is None:
         return loaded
     from dockstack.synapse.haproxy.document import Layout
@@ -182,77 +178,6 @@ def _read_as(role: str, config: str | None, document: Document) -> Iterator[None
             raise
         what = f"seems to be a file of {other}'s: dockstack {other} -c {config}"
         raise ConfigurationError(Problem(config, what), *error.problems) from None
-
-
-def _ready_nerve(document: Document, lenient: bool, doubts: Sequence[Problem], check: bool) -> Loaded[NerveSettings]:
-    from dockstack.nerve.service import plan
-
-    document = _with_modules(document)
-    loaded = loading.nerve(document, lenient)
-    with _located(document):
-        services = plan(loaded.settings)
-        _check_files(
-            (f"services.{name}.{key}", getattr(one, key))
-            for name, one in loaded.settings.services.items()
-            for key in _TLS_KEYS.get(one.reporter_type, ())
-        )
-    warnings = (*doubts, *loaded.warnings)
-    if check:
-        texts = dict.fromkeys(text for service in services for text in service.warnings)
-        warnings += tuple(document.located(Problem(*text.split(": ", 1))) for text in texts)
-    return replace(loaded, warnings=warnings)
-
-
-def _with_modules(document: Document) -> Document:
-    """The document, in which a check whose type is that of an installed plug-in has the `module` that means it."""
-
-    def named(check: Any) -> Any:
-        kind = check.get("type") if isinstance(check, dict) else None
-        if not isinstance(kind, str) or check.get("module") is not None or kind in plugins.built_in("checks"):
-            return check
-        return {**check, "module": kind} if plugins.offered("checks", kind) else check
-
-    def with_checks(service: Any) -> Any:
-        checks = service.get("checks") if isinstance(service, dict) else None
-        return {**service, "checks": [named(check) for check in checks]} if isinstance(checks, list) else service
-
-    services = document.data.get("services")
-    if not isinstance(services, dict):
-        return document
-    return document.with_data({**document.data, "services": {name: with_checks(one) for name, one in services.items()}})
-
-
-def _ready_synapse(document: Document, lenient: bool, doubts: Sequence[Problem]) -> Loaded[SynapseSettings]:
-    from dockstack.settings import load
-    from dockstack.synapse.haproxy.document import Layout
-
-    loaded = load.synapse(document, lenient, plugins.offered)
-    with _located(document):
-        if loaded.settings.haproxy is not None:
-            Layout(loaded.settings.haproxy, (), "").frame(loaded.settings.services)
-        _check_files(
-            (".".join(("services", name, *steps, "tls")), getattr(one, "tls", None))
-            for name, service in loaded.settings.services.items()
-            for steps, one in service.sources()
-        )
-    return replace(loaded, warnings=(*doubts, *loaded.warnings))
-
-
-def _check_files(found: Iterable[tuple[str, Any]]) -> None:
-    """Looks at the files of TLS settings, each by its place, before they are needed: whoever opens a registry while all
-    else runs has nobody left to tell. Raises ConfigurationError."""
-    plain = ((where, Tls(**one.model_dump())) for where, one in found if isinstance(one, TlsSettings))
-    if problems := tls.faults(plain):
-        raise ConfigurationError(*problems)
-
-
-@contextmanager
-def _located(document: Document) -> Iterator[None]:
-    """Gives the problems that are found behind the settings their lines in the file."""
-    try:
-        yield
-    except ConfigurationError as error:
-        raise ConfigurationError(*map(document.located, error.problems)) from None
 
 
 def _with_nerve_services(document: Document, given: Given, env: Mapping[str, str]) -> tuple[Document, list[Problem]]:

@@ -36,6 +36,7 @@ class Told:
         (((0, "abc"), (2 * BURST, "bc"), (0, "bcd"), (0, "d"), (0, "")), "bcd"),
         (((0, "ab"), (2 * BURST, "b"), (0, ""), (2 * BURST, "c"), (2 * BURST, "")), "c"),
         (((0, "ab"), (2 * BURST, ""), (2 * BURST, "")), "ab"),
+        (((0, "abc"), (2 * BURST, "abd"), (0, "")), "abd"),
     ],
 )
 async def test_of_a_set_that_is_emptied_in_one_go_the_whole_is_kept(
@@ -45,3 +46,39 @@ async def test_of_a_set_that_is_emptied_in_one_go_the_whole_is_kept(
     async for _ in source.follow():
         found, _ = source.select(OWN)
     assert "".join(one.name or "" for one in found.entry.instances) == kept
+
+
+class Configured:
+    """Sees no instances, and these configurations."""
+
+    def __init__(self, *data: bytes) -> None:
+        self._data = data
+
+    async def follow(self) -> AsyncIterator[Snapshot]:
+        for each in self._data:
+            yield Snapshot((), each)
+
+
+async def test_configuration_that_cannot_be_used_is_said_once_and_keeps_the_last_good_one() -> None:
+    good, other = b'{"haproxy": {"port": 1}}', b'{"haproxy": {"port": 2}}'
+    data = (b"", good, good, b"{", b"{", b"", b"[]", other, b'{"file_output": {}}')
+    source = Source("web", "x", OWN.watchers[""], Configured(*data), frozenset({"haproxy"}))
+    seen = []
+    async for unusable in source.follow():
+        seen.append((unusable, source.config.encode(), bool(source.select(OWN)[1].problems)))
+    assert seen == [
+        (False, b"", False),
+        (False, good, False),
+        (False, good, False),
+        (True, good, True),
+        (False, good, True),
+        (False, good, False),
+        (True, good, True),
+        (False, other, False),
+        (True, other, True),
+    ]
+
+
+def test_a_watcher_among_several_is_called_by_its_name() -> None:
+    titles = [Source("web", name, OWN.watchers[""], Told(), frozenset()).title for name in ("", "x")]
+    assert titles == ["web", "web, watcher x"]

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from dockstack.model import Address
 from dockstack.synapse.haproxy.effects import after, loaded
-from dockstack.synapse.haproxy.model import Add, Admin, capabilities
-from dockstack.synapse.haproxy.state import ServerState, differences, observe, parse_servers_state
+from dockstack.synapse.haproxy.model import Add, Admin, Running, RunningServer, Server, SetWeight, capabilities
+from dockstack.synapse.haproxy.state import ServerState, differences, observe, parse_servers_state, parse_sessions
 from tests.synapse.haproxy.worlds import document, server, stanza
 
 TITLES = (
@@ -75,3 +79,72 @@ def test_who_waits_for_a_check_is_known_and_no_difference(op: int, waits: bool) 
         seen = observe(before, parse_servers_state(table), {})
         assert seen.backends["b"].servers["a"].up is not after_all
         assert differences(before, seen) == ()
+
+
+def test_comments_and_empty_lines_are_no_rows() -> None:
+    assert parse_servers_state("\n".join(("1", TITLES, "# a", row("a"), ""))).keys() == {"b"}
+
+
+def test_open_sessions_by_server() -> None:
+    assert parse_sessions("\n# pxname,svname,qcur,scur,\nb,a,0,3,\n\nb,c,0,,\nb,d\n") == {"a": 3, "c": 0}
+    assert parse_sessions("# pxname,svname,qcur,scur,\n") == {}
+    for text in ("", "Can't find backend.", "pxname,svname,scur\nb,a,3"):
+        assert parse_sessions(text) == {}
+
+
+HERE: dict[str, Any] = {"host": "127.0.0.1", "port": 8080}
+
+
+def read(*rows: str) -> Mapping[str, Mapping[str, ServerState]]:
+    return parse_servers_state("\n".join(("1", TITLES, *rows)))
+
+
+def running_with(*servers: Server) -> Running:
+    found = loaded(document(stanza("b", servers), stanza("empty")), capabilities((2, 8)))
+    return after(found, [SetWeight("b", one.name, 20) for one in servers])
+
+
+def test_what_is_as_it_was_believed_to_be_is_the_same_object() -> None:
+    before = running_with(server("a", 1, "check", **HERE), server("c", 2, "check", **HERE))
+    seen = observe(before, read(row("a"), row("c", number=2)), {})
+    assert seen.backends.keys() == {"b", "empty"}
+    assert seen.backends["b"] is before.backends["b"]
+    assert differences(before, seen) == ()
+
+
+def test_what_cannot_be_read_back_stays_where_name_and_address_do() -> None:
+    before = running_with(server("a", None, "check", **HERE), server("c", 2, "check", **HERE))
+    seen = observe(before, read(row("a", number=5, admin=1), row("c", number=2, address="10.0.0.9")), {})
+    servers = seen.backends["b"].servers
+    assert servers["a"] == RunningServer(server("a", 5, "check", **HERE), Admin.MAINT, 20)
+    assert servers["c"] == RunningServer(Server("c", Address("10.0.0.9", 8080), 2), Admin.READY, 20, known=False)
+    assert differences(before, seen) == ("b/a", "b/c")
+
+
+def test_another_id_and_no_address_make_another_server() -> None:
+    before = running_with(server("a", 1, "check", **HERE), server("c", 2, "check", **HERE))
+    seen = observe(before, read(row("a", number=7), row("c", number=2, address="-")), {})
+    assert {one.known for one in seen.backends["b"].servers.values()} == {False}
+    assert seen.backends["b"].servers["c"].server.address == Address("-", 0)
+
+
+def test_who_is_gone_and_who_is_new_are_differences_and_others_servers_are_nobodys() -> None:
+    before = running_with(server("a", 1, "check", **HERE), server("c", 2, "check", **HERE))
+    seen = observe(before, read(row("a"), row("d", number=3), row("own", number=4)), {"b": frozenset({"own"})})
+    assert seen.backends["b"].servers.keys() == {"a", "d"}
+    assert differences(before, seen) == ("b/c", "b/d")
+
+
+def test_without_a_file_only_what_is_there_is_known() -> None:
+    before = replace(running_with(server("a", 1, "check", **HERE)), loaded=None)
+    assert observe(before, read(row("x", backend="z")), {}).backends.keys() == {"z"}
+    known = running_with(server("a", 1, "check", **HERE))
+    assert observe(known, {}, {}).backends["b"].servers == {}
+
+
+def test_one_of_two_that_has_begun_to_serve_is_seen() -> None:
+    before = loaded(document(stanza("b", [])), capabilities((3, 2)))
+    adds = [Add("b", server(name, n, "check weight 20", **HERE), cautious=True) for n, name in ((1, "a"), (2, "c"))]
+    before = after(before, adds)
+    seen = observe(before, read(row("a", op=2), row("c", number=2, op=0)), {})
+    assert {name: one.up for name, one in seen.backends["b"].servers.items()} == {"a": True, "c": False}

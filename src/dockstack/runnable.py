@@ -1,4 +1,4 @@
-"""From a document to settings that can be run, or to all that is wrong with them, also where only what runs them knows it:
+"""From a document to settings that can be run, or to all that is wrong with them, also where only their rooms know it:
 the plan of nerve, the frame of haproxy.cfg, the files of TLS, the plug-ins that are installed.
 """
 

@@ -214,6 +214,22 @@ def leaves(client: KazooClient, path: str, depth: int = 2) -> list[str]:
     return level
 
 
+def test_a_registry_that_no_service_names_any_more_is_left(nerve: Nerve) -> None:
+    nerve.write({"web": {}})
+    with nerve.running() as daemon:
+        nerve.until_ready()
+        other = nerve.home / "other"
+        nerve.write({"web": {"file_directory": str(other)}})
+        nerve.hang_up()
+        until("the move", lambda: len(list((other / "nerve" / "web").glob("i-*"))) == 1, 10, daemon)
+
+        def followed() -> str:
+            report = nerve.asks("health")
+            return "" if report is None else "\n".join(report.lines)
+
+        until("the end", lambda: str(other) in followed() and f"{nerve.registry}" not in followed(), 10, daemon)
+
+
 def test_it_writes_what_smartstacks_nerve_writes(zookeeper: ZooKeeperServer, nerve: Nerve) -> None:
     with Origin(nerve.home, "origin") as origin, observer(zookeeper) as client:
         text = (GOLDEN / "nerve.json").read_text().replace("@ZK@", zookeeper.hosts)

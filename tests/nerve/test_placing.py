@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -126,7 +126,7 @@ def test_when_the_engine_is_needed(service: dict[str, Any], needed: bool) -> Non
 
 
 async def test_a_service_that_is_not_checked_is_not_late() -> None:
-    async def nobody(_: Locator) -> Announcer:
+    def nobody(_: Locator) -> AbstractAsyncContextManager[Announcer]:
         raise AssertionError("it is not started")
 
     async with asyncio.TaskGroup() as group:
@@ -327,7 +327,7 @@ async def test_until_the_engine_has_answered_nothing_is_ready(tmp_path: Path, ba
         await eventually(lambda: bool(now.told), "the failure", limit=3)
         assert now.running.roster.ready().lines == ("db: the Docker engine has not answered yet",)
         assert health(now) == ("db: not known yet, the Docker engine has not answered yet",)
-        assert "Cannot connect" in now.placer.states()[engine.unix]
+        assert "No such file or directory" in now.placer.states()[engine.unix]
         async with engine:
             await eventually(lambda: now.running.roster.ready().ok, "ready", limit=5)
             assert now.placer.states() == {engine.unix: "followed"}

@@ -54,10 +54,11 @@ class Nerve:
         self._stack = stack
         self._session: Registry | None = None
 
-    async def _registry(self, locator: Locator) -> Registry:
+    @asynccontextmanager
+    async def _registry(self, locator: Locator) -> AsyncIterator[Registry]:
         if self._session is None:
             self._session = await self._stack.enter_async_context(self.world.open(self.told.append))
-        return self._session
+        yield self._session
 
     def see(self, *containers: Container, others: Iterable[Service] = (), terms: Terms | None = TERMS) -> None:
         self._now = picture(containers)

@@ -37,12 +37,13 @@ class Nerve:
         self._stack = stack
         self._sessions: dict[Locator, Registry] = {}
 
-    async def _registry(self, locator: Locator) -> Registry:
+    @asynccontextmanager
+    async def _registry(self, locator: Locator) -> AsyncIterator[Registry]:
         if locator not in self._sessions:
             self._sessions[locator] = await self._stack.enter_async_context(
                 self.world(locator.hosts[0].host).open(self._tell)
             )
-        return self._sessions[locator]
+        yield self._sessions[locator]
 
     def _tell(self, event: Event) -> None:
         if isinstance(event, Checked):

@@ -178,6 +178,30 @@ async def test_a_cancellation_counts_where_the_action_fails_on_its_way_out() -> 
     assert tries == 1
 
 
+async def test_who_cleans_up_after_a_cancellation_tries_again() -> None:
+    results: list[Exception | str] = [RegistryUnavailable("gone"), RegistryUnavailable("gone"), "withdrawn"]
+    done: list[str] = []
+
+    async def action() -> str:
+        result = results.pop(0)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            done.append(await until_done("x", action, (RegistryUnavailable,), lambda _: None))
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(1)
+    task.cancel()
+    await asyncio.wait((task,), timeout=10)
+    assert task.cancelled()
+    assert done == ["withdrawn"]
+
+
 async def test_beats_keep_the_grid_when_a_round_was_slow() -> None:
     loop = asyncio.get_running_loop()
     start = loop.time()

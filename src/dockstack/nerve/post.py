@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 
 from dockstack.events import Emit, Warn
 from dockstack.nerve.events import Checked, Down, Reaped, StillThrottled, Throttled, Up
@@ -15,8 +16,8 @@ from dockstack.registry import Announcer, Locator, Registration
 from dockstack.runtime.latest import Latest
 from dockstack.settings.nerve import RateLimiting
 
-Registries = Callable[[Locator], Awaitable[Announcer]]
-"""The one session with a registry, shared by all services that are announced in it."""
+Registries = Callable[[Locator], AbstractAsyncContextManager[Announcer]]
+"""The one session with a registry, shared by all services that are announced in it, as long as there are any."""
 
 _OVERDUE = 3  # check intervals without a finished round
 
@@ -176,11 +177,12 @@ class Post:
         return self._throttled
 
     async def _keep(self, after: asyncio.Task[None] | None) -> None:
-        if after is not None:
-            await asyncio.wait({after})
         locator = self.service.locator
-        self._announcer = Timed(await self._registries(locator), locator, self._emit)
-        await keep(self.service.name, self._wishes, self._announcer, reports=self._reports, emit=self._emit)
+        async with self._registries(locator) as registry:
+            if after is not None:
+                await asyncio.wait({after})
+            self._announcer = Timed(registry, locator, self._emit)
+            await keep(self.service.name, self._wishes, self._announcer, reports=self._reports, emit=self._emit)
 
     async def _succeed(self) -> None:
         async for reported in self._reports:

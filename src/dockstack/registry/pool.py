@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
@@ -35,6 +36,7 @@ class Pool:
         self._sessions: set[asyncio.Task[None]] = set()
         self._ends: dict[Locator, asyncio.Event] = {}
         self._registries: dict[Locator, asyncio.Future[Registry]] = {}
+        self._lent: Counter[Locator] = Counter()
 
     async def get(self, locator: Locator, user: str = "") -> Registry:
         """The session for this locator: equal locators give the same one. Raises what its opening raises.
@@ -50,6 +52,18 @@ class Pool:
             self._sessions.add(task)
             task.add_done_callback(self._sessions.discard)
         return await asyncio.shield(ready)
+
+    @asynccontextmanager
+    async def lend(self, locator: Locator) -> AsyncIterator[Registry]:
+        """As `get`, for the time of a block: when nobody has the session any more, it begins to close."""
+        self._lent[locator] += 1
+        try:
+            yield await self.get(locator)
+        finally:
+            self._lent[locator] -= 1
+            if not self._lent[locator]:
+                del self._lent[locator]
+                self.keep_only(self._registries.keys() - {locator})
 
     def keep_only(self, locators: Collection[Locator]) -> None:
         """Begins to close the other sessions; whoever asks for one of them again gets a new one."""

@@ -46,11 +46,12 @@ async def until_done(
     The action sets its own deadlines. `what` completes the sentence "... failed: reason; trying again".
     """
     failing = _Failing(what, emit)
+    cancelled = _cancellations()
     for pause in pauses(cap, random.random):
         try:
             done = await action()
         except expected as error:
-            _heed_cancellation()
+            _heed_cancellation(cancelled)
             failing.goes_on(error, pause)
         else:
             failing.is_over()
@@ -79,6 +80,7 @@ async def follow(
     waits = pauses(cap, random.random, first, not gently)
     failing = _Failing(what, emit)
     clock = asyncio.get_running_loop().time
+    cancelled = _cancellations()
     while True:
         opened, given = clock(), False
         try:
@@ -88,7 +90,7 @@ async def follow(
                 yield value
             return
         except expected as error:
-            _heed_cancellation()
+            _heed_cancellation(cancelled)
             if given and clock() - opened >= _SETTLED:
                 waits = pauses(cap, random.random, first, not gently)
             pause = next(waits)
@@ -96,11 +98,15 @@ async def follow(
         await asyncio.sleep(pause)
 
 
-def _heed_cancellation() -> None:
-    """A failure on the way out of a cancelled task hides the cancellation: a connection that cannot be closed, or,
-    before Python 3.13, a task group that fails."""
+def _cancellations() -> int:
     task = asyncio.current_task()
-    if task is not None and task.cancelling():
+    return 0 if task is None else task.cancelling()
+
+
+def _heed_cancellation(before: int) -> None:
+    """A failure on the way out of a cancelled task hides the cancellation: a connection that cannot be closed, or,
+    before Python 3.13, a task group that fails. Those that were there `before` are no news to who cleans up."""
+    if _cancellations() > before:
         raise asyncio.CancelledError
 
 

@@ -115,7 +115,7 @@ async def test_a_configuration_that_is_wrong_itself_changes_nothing(short_path: 
         (place.directory / "synapse.json").write_text('{"services": {}, "haproxi": {}}')
         hang_up(place)
         await eventually(lambda: "was not reloaded, the old one stays" in place.log, "told")
-        assert "haproxi: unknown key; did you mean haproxy?" in place.log
+        assert "haproxi: unknown key, and there is no output of this name; did you mean haproxy?" in place.log
         await place.announce("web", "new")
         await place.agreement(20)
         assert place.synapse is not None

@@ -8,7 +8,6 @@ import os
 import random
 import re
 import signal
-import socket
 import sys
 import tempfile
 import time
@@ -290,11 +289,13 @@ async def test_an_end_before_the_first_picture_ends_the_haproxy_of_the_last_run(
 
 async def test_a_haproxy_that_never_comes_up_is_not_well(synapse: Synapse) -> None:
     await synapse.announce("a")
-    with socket.create_server(("127.0.0.1", synapse.port)):
-        await synapse.start()
-        said = re.compile(r"degraded: HAProxy is not running: \(master \d+\) ended with status 1; its own words are")
-        await eventually(lambda: any(map(said.match, synapse.report("health").lines)), "its end is told")
-        assert not synapse.report("health").ok
+    missing = synapse.stand.place.config.parent / "later"  # neither a check nor synapse sees that a bind needs it
+    synapse.configure(extra_sections={"frontend more": [f"bind unix@{missing}/more.sock"]})
+    await synapse.start()
+    said = re.compile(r"degraded: HAProxy is not running: \(master \d+\) ended with status 1; its own words are")
+    await eventually(lambda: any(map(said.match, synapse.report("health").lines)), "its end is told")
+    assert not synapse.report("health").ok
+    missing.mkdir()
     await synapse.ready()
     assert synapse.report("health").ok
     broken: dict[str, Any] = {"global": ["frobnicate"]}

@@ -13,12 +13,15 @@ from tests.servers.ports import free_ports
 
 
 class Listeners:
-    """They are numbered from 0. A kill closes the listening socket: from then on a connection is refused."""
+    """They are numbered from 0; `asked` is when each was connected to last, in monotonic seconds. A kill closes the
+    listening socket: from then on a connection is refused."""
 
     def __init__(self, count: int) -> None:
         self.ports = free_ports(count)
+        self.asked = [0.0] * count
         self._poll = select.epoll()
-        self._sockets: dict[int, socket.socket] = {}
+        self._sockets: dict[int, tuple[int, socket.socket]] = {}
+        self._handles: dict[int, int] = {}
         self._over = False
         self._thread = threading.Thread(target=self._accept, daemon=True)
         for number in range(count):
@@ -29,29 +32,29 @@ class Listeners:
         """Listens, again or for the first time."""
         listener = socket.create_server(("127.0.0.1", self.ports[number]), backlog=64)
         listener.setblocking(False)
-        self._sockets[listener.fileno()] = listener
+        self._sockets[listener.fileno()] = (number, listener)
+        self._handles[number] = listener.fileno()
         self._poll.register(listener, select.EPOLLIN)
 
     def kill(self, number: int) -> float:
         """The moment (monotonic seconds) from which on nobody listens."""
-        port = self.ports[number]
-        handle = next(at for at, one in self._sockets.items() if one.getsockname()[1] == port)
-        self._sockets.pop(handle).close()
+        self._sockets.pop(self._handles.pop(number))[1].close()
         return time.monotonic()
 
     def close(self) -> None:
         """Ends all."""
         self._over = True
         self._thread.join()
-        for listener in self._sockets.values():
+        for _, listener in self._sockets.values():
             listener.close()
         self._poll.close()
 
     def _accept(self) -> None:
         while not self._over:
             for handle, _ in self._poll.poll(0.2):
-                listener = self._sockets.get(handle)
-                if listener is not None:
+                if (known := self._sockets.get(handle)) is not None:
+                    number, listener = known
+                    self.asked[number] = time.monotonic()
                     with contextlib.suppress(OSError):  # killed at this very moment
                         listener.accept()[0].close()
 

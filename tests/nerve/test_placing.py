@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from dockstack.nerve.events import Down, Withdrawn
 from dockstack.nerve.placing import Placer, needs_engine, placed
 from dockstack.nerve.post import Post
 from dockstack.nerve.service import Service, plan
-from dockstack.registry import Announcer, Locator
+from dockstack.registry.pool import Pool
 from dockstack.runtime.latest import Latest
 from dockstack.runtime.scope import servants
 from dockstack.settings.nerve import NerveSettings
@@ -126,11 +126,8 @@ def test_when_the_engine_is_needed(service: dict[str, Any], needed: bool) -> Non
 
 
 async def test_a_service_that_is_not_checked_is_not_late() -> None:
-    def nobody(_: Locator) -> AbstractAsyncContextManager[Announcer]:
-        raise AssertionError("it is not started")
-
-    async with asyncio.TaskGroup() as group:
-        post = Post(group, nobody, lambda _: None, place(None, checks=[{"type": "tcp"}]), None)
+    async with asyncio.TaskGroup() as group, Pool(lambda _: None) as nobody_asks:
+        post = Post(group, nobody_asks, lambda _: None, place(None, checks=[{"type": "tcp"}]), None)
         assert post.overdue(asyncio.get_running_loop().time() + 1000) is None
         post.service = place(box(), checks=[{"type": "tcp"}])
         assert post.overdue(asyncio.get_running_loop().time() + 1000) is not None

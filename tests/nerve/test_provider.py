@@ -49,16 +49,18 @@ class Nerve:
         self.world = World()
         self.told: list[Event] = []
         self._now: Picture | None = None
-        roster = Roster(group, self._registry, self.told.append)
+        roster = Roster(group, self, self.told.append)
         self.provider = Provider(roster, lambda: self._now, None, self.told.append)
         self._stack = stack
         self._session: Registry | None = None
 
-    @asynccontextmanager
-    async def _registry(self, locator: Locator) -> AsyncIterator[Registry]:
+    async def borrow(self, locator: Locator) -> Registry:
         if self._session is None:
             self._session = await self._stack.enter_async_context(self.world.open(self.told.append))
-        yield self._session
+        return self._session
+
+    def give_back(self, locator: Locator) -> None:
+        assert self._session is not None
 
     def see(self, *containers: Container, others: Iterable[Service] = (), terms: Terms | None = TERMS) -> None:
         self._now = picture(containers)

@@ -33,17 +33,19 @@ class Nerve:
         self.told: list[Event] = []
         self.reached: list[bool] = []
         self.absences = 0
-        self.roster = Roster(group, self._registry, self._tell)
+        self.roster = Roster(group, self, self._tell)
         self._stack = stack
         self._sessions: dict[Locator, Registry] = {}
 
-    @asynccontextmanager
-    async def _registry(self, locator: Locator) -> AsyncIterator[Registry]:
+    async def borrow(self, locator: Locator) -> Registry:
         if locator not in self._sessions:
             self._sessions[locator] = await self._stack.enter_async_context(
                 self.world(locator.hosts[0].host).open(self._tell)
             )
-        yield self._sessions[locator]
+        return self._sessions[locator]
+
+    def give_back(self, locator: Locator) -> None:
+        assert locator in self._sessions
 
     def _tell(self, event: Event) -> None:
         if isinstance(event, Checked):

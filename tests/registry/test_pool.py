@@ -110,15 +110,17 @@ async def test_sessions_that_nobody_needs_any_more_are_closed() -> None:
 async def test_a_session_that_is_lent_is_closed_when_the_last_one_gives_it_back() -> None:
     opener = Opener()
     async with Pool(quiet, opener) as pool:
-        async with pool.lend(HERE) as first:
-            async with pool.lend(HERE) as second, pool.lend(THERE):
-                assert second is first
-            await eventually(lambda: opener.closed == [THERE], "the other one is closed", 5)
-            assert pool.states().keys() == {"memory://h:1"}
+        first = await pool.borrow(HERE)
+        assert await pool.borrow(HERE) is first
+        await pool.borrow(THERE)
+        pool.give_back(HERE)
+        pool.give_back(THERE)
+        await eventually(lambda: opener.closed == [THERE], "the other one is closed", 5)
+        assert pool.states().keys() == {"memory://h:1"}
+        pool.give_back(HERE)
         await eventually(lambda: opener.closed == [THERE, HERE], "both are closed", 5)
-        async with pool.lend(HERE) as again:
-            assert again is not first
-            assert pool.states().keys() == {"memory://h:1"}
+        assert await pool.borrow(HERE) is not first
+        assert pool.states().keys() == {"memory://h:1"}
 
 
 async def test_a_session_that_is_given_up_while_it_is_opened_leaves_the_next_one_alone() -> None:

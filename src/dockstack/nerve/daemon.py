@@ -85,8 +85,8 @@ async def _live(read: _Read, pictures: Latest[Picture], socket: Path, options: O
     async with terminated(hangup.set) as stop, Pool(emit) as pool:
         async with asyncio.TaskGroup() as group:
             own = engine.own_container()
-            roster = Roster(group, pool.lend, emit)
-            provider = Provider(Roster(group, pool.lend, emit), pictures.peek, own, emit)
+            roster = Roster(group, pool, emit)
+            provider = Provider(Roster(group, pool, emit), pictures.peek, own, emit)
             placer = Placer(roster, pictures, own, emit, lambda others: provider.see(others, read.terms))
             if read.terms is not None:
                 placer.need_engine()

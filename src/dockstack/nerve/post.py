@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Iterator
+from typing import Protocol
 
 from dockstack.events import Emit, Warn
 from dockstack.nerve.events import Checked, Down, Reaped, StillThrottled, Throttled, Up
@@ -16,8 +16,16 @@ from dockstack.registry import Announcer, Locator, Registration
 from dockstack.runtime.latest import Latest
 from dockstack.settings.nerve import RateLimiting
 
-Registries = Callable[[Locator], AbstractAsyncContextManager[Announcer]]
-"""The one session with a registry, shared by all services that are announced in it, as long as there are any."""
+
+class Registries(Protocol):
+    """The one session with each registry, shared by all services that are announced in it, as long as there are any."""
+
+    async def borrow(self, locator: Locator) -> Announcer:
+        """The session; `give_back` follows in any case."""
+
+    def give_back(self, locator: Locator) -> None:
+        """It is not used by the caller any more."""
+
 
 _OVERDUE = 3  # check intervals without a finished round
 
@@ -178,11 +186,13 @@ class Post:
 
     async def _keep(self, after: asyncio.Task[None] | None) -> None:
         locator = self.service.locator
-        async with self._registries(locator) as registry:
+        try:
+            self._announcer = Timed(await self._registries.borrow(locator), locator, self._emit)
             if after is not None:
                 await asyncio.wait({after})
-            self._announcer = Timed(registry, locator, self._emit)
             await keep(self.service.name, self._wishes, self._announcer, reports=self._reports, emit=self._emit)
+        finally:
+            self._registries.give_back(locator)
 
     async def _succeed(self) -> None:
         async for reported in self._reports:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
@@ -53,17 +53,17 @@ class Pool:
             task.add_done_callback(self._sessions.discard)
         return await asyncio.shield(ready)
 
-    @asynccontextmanager
-    async def lend(self, locator: Locator) -> AsyncIterator[Registry]:
-        """As `get`, for the time of a block: when nobody has the session any more, it begins to close."""
+    async def borrow(self, locator: Locator) -> Registry:
+        """As `get`; whoever calls it calls `give_back` in the end, also when this raises."""
         self._lent[locator] += 1
-        try:
-            yield await self.get(locator)
-        finally:
-            self._lent[locator] -= 1
-            if not self._lent[locator]:
-                del self._lent[locator]
-                self.keep_only(self._registries.keys() - {locator})
+        return await self.get(locator)
+
+    def give_back(self, locator: Locator) -> None:
+        """A session that nobody has borrowed any more begins to close."""
+        self._lent[locator] -= 1
+        if not self._lent[locator]:
+            del self._lent[locator]
+            self.keep_only(self._registries.keys() - {locator})
 
     def keep_only(self, locators: Collection[Locator]) -> None:
         """Begins to close the other sessions; whoever asks for one of them again gets a new one."""

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from dockstack.model import Address
+from dockstack.nerve.events import Down
 from dockstack.nerve.judge import Rule
 from dockstack.nerve.names import Names
 from dockstack.nerve.probe import Probe, ask
+from tests.nerve.test_roster import nerve, services
 from tests.waiting import eventually
 
 
@@ -63,6 +65,14 @@ async def test_one_lookup_of_a_name_is_under_way_whoever_gives_up(silent: Silent
         await names.look_up("a.silent.test")
     with pytest.raises(OSError, match="not known"):
         await names.look_up("a.silent.test")
+
+
+async def test_services_at_one_name_share_its_lookup(silent: Silent) -> None:
+    at: Any = {"host": "a.silent.test", "checks": [{"type": "tcp", "timeout": 0.05}]}
+    async with nerve() as running:
+        running.roster.change(services(**{f"web{number}": at for number in range(20)}))
+        await eventually(lambda: len(running.said(Down)) == 20, "all are down")
+        assert silent.asked == ["a.silent.test"]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])

@@ -16,6 +16,7 @@ from dockstack.errors import ConfigurationError
 from dockstack.events import Event, Warn
 from dockstack.model import Address
 from dockstack.nerve.events import Down, Withdrawn
+from dockstack.nerve.names import Names
 from dockstack.nerve.placing import Placer, needs_engine, placed
 from dockstack.nerve.post import Post
 from dockstack.nerve.service import Service, plan
@@ -127,7 +128,7 @@ def test_when_the_engine_is_needed(service: dict[str, Any], needed: bool) -> Non
 
 async def test_a_service_that_is_not_checked_is_not_late() -> None:
     async with asyncio.TaskGroup() as group, Pool(lambda _: None) as nobody_asks:
-        post = Post(group, nobody_asks, lambda _: None, place(None, checks=[{"type": "tcp"}]), None)
+        post = Post(group, nobody_asks, lambda _: None, Names(), place(None, checks=[{"type": "tcp"}]), elsewhere=None)
         assert post.overdue(asyncio.get_running_loop().time() + 1000) is None
         post.service = place(box(), checks=[{"type": "tcp"}])
         assert post.overdue(asyncio.get_running_loop().time() + 1000) is not None

@@ -15,6 +15,7 @@ from dockstack.events import Event
 from dockstack.model import Address
 from dockstack.nerve.checks import Check, Unhealthy
 from dockstack.nerve.judge import Rule
+from dockstack.nerve.names import Names
 from dockstack.nerve.probe import Outcome, Probe
 from dockstack.nerve.service import Round, Service, Start, plan, watch
 from dockstack.settings.nerve import NerveSettings
@@ -159,7 +160,7 @@ async def follow(service: Service, first: float, seconds: float) -> tuple[list[t
         rounds.append((round(loop.time() - start, 3), now))
         return True
 
-    task = asyncio.ensure_future(watch(service, Start(first, first), tell, told.append))
+    task = asyncio.ensure_future(watch(service, Start(first, first), tell, told.append, Names()))
     await asyncio.wait({task}, timeout=seconds)
     task.cancel()
     await asyncio.wait({task})

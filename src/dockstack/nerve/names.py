@@ -1,4 +1,4 @@
-"""Looks up the host names of a service's checks, in threads of its own.
+"""Looks up the host names of all services' checks, in threads of its own.
 
 The event loop's threads are few, and the system's lookup of a name may take longer than many checks: without this the
 names of one service whose DNS is silent would hold up those of every other, `localhost` among them.

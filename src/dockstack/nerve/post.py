@@ -9,6 +9,7 @@ from typing import Protocol
 from dockstack.events import Emit, Warn
 from dockstack.nerve.events import Checked, Down, Reaped, StillThrottled, Throttled, Up
 from dockstack.nerve.limit import Bucket, filled, take
+from dockstack.nerve.names import Names
 from dockstack.nerve.report import Reported, keep, place
 from dockstack.nerve.service import Round, Service, Start, watch
 from dockstack.nerve.timed import Timed
@@ -39,17 +40,25 @@ class Post:
 
     __slots__ = (
         "_announcer", "_bucket", "_checked", "_elsewhere", "_emit", "_form", "_group", "_keeper", "_limits",
-        "_newest_form", "_registries", "_reports", "_round", "_successor", "_throttled", "_watchers", "_wished",
-        "_wishes", "service",
+        "_names", "_newest_form", "_registries", "_reports", "_round", "_successor", "_throttled", "_watchers",
+        "_wished", "_wishes", "service",
     )  # fmt: skip
 
     def __init__(
-        self, group: asyncio.TaskGroup, registries: Registries, emit: Emit, service: Service, elsewhere: Post | None
+        self,
+        group: asyncio.TaskGroup,
+        registries: Registries,
+        emit: Emit,
+        names: Names,
+        service: Service,
+        *,
+        elsewhere: Post | None,
     ) -> None:
         self.service = service
         self._group = group
         self._registries = registries
         self._emit = emit
+        self._names = names
         self._elsewhere = elsewhere
         self._round: Round | None = None  # the last one with a verdict
         self._checked = asyncio.get_running_loop().time()
@@ -127,7 +136,7 @@ class Post:
         self._newest_form += 1
         form = self._newest_form
         self._watchers[form] = self._group.create_task(
-            watch(service, first, lambda now: self._told(form, service, now), self._emit),
+            watch(service, first, lambda now: self._told(form, service, now), self._emit, self._names),
             name=f"watch {service.name}",
         )
 

@@ -12,6 +12,7 @@ from collections.abc import Container, Iterable
 from dockstack.admin.report import Report
 from dockstack.events import Emit, Warn
 from dockstack.nerve.events import Launched, Reaped, Stopped
+from dockstack.nerve.names import Names
 from dockstack.nerve.post import Post, Registries
 from dockstack.nerve.service import Service, Start
 
@@ -23,6 +24,7 @@ class Roster:
         self._group = group
         self._registries = registries
         self._emit = emit
+        self._names = Names()
         self._posts: dict[str, Post] = {}
         self._leaving: dict[str, asyncio.Task[None]] = {}
 
@@ -75,6 +77,6 @@ class Roster:
                 there.replace(service, first)
                 self._posts[service.name] = there
                 return
-        fresh = Post(self._group, self._registries, self._emit, service, elsewhere=post)
+        fresh = Post(self._group, self._registries, self._emit, self._names, service, elsewhere=post)
         fresh.start(first, self._leaving.get(service.name))
         self._posts[service.name] = fresh

@@ -210,7 +210,7 @@ def _warnings(name: str, service: AnyService) -> tuple[str, ...]:
     )
 
 
-async def watch(service: Service, start: Start, tell: Callable[[Round], bool], emit: Emit) -> None:
+async def watch(service: Service, start: Start, tell: Callable[[Round], bool], emit: Emit, names: Names) -> None:
     """Checks the service each `check_interval` seconds, as `start` says for the first time; tells each round.
 
     A service that is absent, or that has nothing to check, is told at once, and on the same pace.
@@ -228,7 +228,6 @@ async def watch(service: Service, start: Start, tell: Callable[[Round], bool], e
     probes = service.probes
     histories = tuple(History() for _ in probes)
     broken: set[str] = set()
-    names = Names()
     async for _ in beats(interval, start.first, start.phase):
         histories, outcomes = await probe.run(probes, histories, names)
         for outcome in outcomes:

@@ -226,7 +226,7 @@ def _template(text: str | None, document: Document, steps: Steps) -> Iterator[Pr
 
 
 def bind_of(haproxy: HaproxySettings, service: ServiceHaproxy) -> str | None:
-    """What a service's frontend binds, as HAProxy's line has it; None for a service without a frontend."""
+    """What a service's frontend binds, an IPv6 address in brackets; None for a service without a frontend."""
     if service.disabled or not service.listens:
         return None
     address = service.bind_address or haproxy.bind_address

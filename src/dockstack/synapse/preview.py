@@ -225,7 +225,7 @@ async def _link(path: Path, document: Document | None) -> Link | HaproxyUnavaila
 
 def _read(file: Path) -> str | None:
     try:
-        return file.read_text()
+        return file.read_text("utf-8")
     except (OSError, UnicodeDecodeError):
         return None
 

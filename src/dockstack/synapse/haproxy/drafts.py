@@ -297,10 +297,12 @@ class Drafts:
         them can be served; and what there is to say."""
         stanza = drafted.stanza
         known, refused = self._proven.get(service, ()), self._refused.get(service, ())
+        if not known or not all(map(is_disabled, stanza.backend.servers)):
+            return stanza, drafted.problems
         kept = tuple(one for one in known if one not in refused and one.name not in stanza.backend.static)
         registered = self._catalog.entries.get(service, Entry(())).instances
         allowed = self._frame is not None and self._frame.services[service].use_previous_backends
-        if not (allowed and registered and kept) or _active(stanza):
+        if not (allowed and registered and kept):
             return stanza, drafted.problems
         names = {one.name for one in kept}
         listed = (*kept, *(one for one in stanza.backend.servers if one.name not in names))

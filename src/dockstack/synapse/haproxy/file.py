@@ -106,7 +106,7 @@ class File:
     def _read(self) -> str | None:
         with self._turn:
             try:
-                return self.path.read_text()
+                return self.path.read_text("utf-8")
             except (OSError, UnicodeDecodeError):
                 return None
 

@@ -47,7 +47,7 @@ class StateFile:
         What is too old in it is neither served nor listed, but a server that turns out to be there has its id again.
         """
         try:
-            problems = self.past.load(self._path.read_text())
+            problems = self.past.load(self._path.read_text("utf-8"))
         except FileNotFoundError:
             return
         except (OSError, UnicodeDecodeError) as error:
